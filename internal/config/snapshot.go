@@ -1,0 +1,95 @@
+// Package config compiles the metallb.io objects into an immutable snapshot.
+//
+// Compile is pure and total: any input gives a Snapshot that holds everything
+// sound, and a list of Problems that names the object, the field and what was
+// expected. One bad object harms only itself. The order of the input does not
+// matter. After Compile nobody sees an API object or a string to parse.
+package config
+
+import (
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Snapshot is the compiled configuration. It is immutable after Compile.
+type Snapshot struct {
+	// Pools in name order.
+	Pools []*Pool
+	// L2Advertisements in name order.
+	L2Advertisements []*L2Advertisement
+}
+
+// Pool is one IPAddressPool.
+type Pool struct {
+	Name   string
+	Labels labels.Set
+	// Prefixes in scan order: the entries of spec.addresses in their order, a
+	// range summarised to its CIDRs in ascending order. They never overlap,
+	// neither within a pool nor between pools.
+	Prefixes      []netip.Prefix
+	AutoAssign    bool
+	AvoidBuggyIPs bool
+	// Pin restricts and orders the pool; nil for an unpinned pool.
+	Pin *Pin
+	// Incomplete is true when an entry of spec.addresses could not be used. An
+	// address that some Service holds from this pool by its annotation is then
+	// kept, since nobody knows that it left the pool.
+	Incomplete bool
+	// L2 are the advertisements that select this pool, in name order.
+	L2 []*L2Advertisement
+}
+
+// Pin is a pool's serviceAllocation.
+type Pin struct {
+	// Priority: positive numbers are tried first, in ascending order; zero and
+	// negative numbers last.
+	Priority int
+	// AnyNamespace is true when neither namespaces nor namespaceSelectors are
+	// given. It is false when selectors are given that match nothing.
+	AnyNamespace       bool
+	Namespaces         map[string]struct{}
+	NamespaceSelectors []labels.Selector
+	// ServiceSelectors are OR-ed; empty admits every Service.
+	ServiceSelectors []labels.Selector
+}
+
+// L2Advertisement is one L2Advertisement object.
+type L2Advertisement struct {
+	Name string
+	// NodeSelectors are OR-ed; empty selects every node.
+	NodeSelectors []labels.Selector
+	// Interfaces are exact names, sorted; empty means all.
+	Interfaces []string
+	// ServiceSelectors are OR-ed; empty selects every Service.
+	ServiceSelectors []labels.Selector
+	// Preferences score nodes that NodeSelectors admit.
+	Preferences []Preference
+}
+
+// Preference adds Weight to the score of every node that Nodes matches.
+type Preference struct {
+	Weight int32
+	Nodes  labels.Selector
+}
+
+// Severity says how much a Problem harms.
+type Severity uint8
+
+const (
+	// Warning: the object works, but not as its author may think.
+	Warning Severity = iota
+	// Error: the object, or the named part of it, is not used.
+	Error
+)
+
+// Problem is something wrong with one object.
+type Problem struct {
+	// Kind, Namespace and Name say which object.
+	Kind, Namespace, Name string
+	// Field is the path of the field, for example spec.addresses[2].
+	Field    string
+	Severity Severity
+	// Message says what is wrong and what was expected, as one sentence.
+	Message string
+}

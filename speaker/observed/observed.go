@@ -1,0 +1,92 @@
+// Package observed holds the facts that a speaker knows: types only, no
+// behaviour beyond simple questions. Values are immutable once published.
+package observed
+
+import (
+	"net"
+	"net/netip"
+)
+
+// Phase is what a speaker says of itself to the others.
+type Phase uint8
+
+const (
+	// Starting: it does not know the cluster yet; it is no candidate.
+	Starting Phase = iota
+	// Ready: it announces what it owns.
+	Ready
+	// Draining: it is about to leave; it is no candidate.
+	Draining
+	// Restarting: it comes back in a moment and stays the owner.
+	Restarting
+)
+
+// Interface is a network interface of a member, as shared by gossip.
+type Interface struct {
+	Name string
+	// Prefixes are the on-link prefixes, sorted.
+	Prefixes []netip.Prefix
+	// Carrier is true when the interface is up and has a carrier.
+	Carrier bool
+}
+
+// Member is one speaker that is alive in the ring.
+type Member struct {
+	Node  string
+	Phase Phase
+	// Known is false until the member's interfaces have arrived.
+	Known bool
+	// Interfaces in name order: those that the speaker may announce from.
+	Interfaces []Interface
+}
+
+// Members is the membership ring as this node sees it.
+type Members struct {
+	// Enabled is false when membership is switched off. Every node of the
+	// cluster then counts as alive and its interfaces are unknown.
+	Enabled bool
+	// Settled is true once the ring was joined or the grace for it has passed.
+	Settled bool
+	// Members in node-name order, this node included.
+	Members []Member
+}
+
+// Node is one Kubernetes Node.
+type Node struct {
+	Name   string
+	Labels map[string]string
+	// NetworkUnavailable is the truth of that condition.
+	NetworkUnavailable bool
+	// Excluded is true when the node carries the label
+	// node.kubernetes.io/exclude-from-external-load-balancers.
+	Excluded bool
+}
+
+// Link is one network interface of this node, as rtnetlink tells it.
+type Link struct {
+	Index int
+	Name  string
+	// Kind is the rtnetlink kind (veth, bridge, vlan, bond, vrf …), "" for a
+	// physical device.
+	Kind string
+	MAC  net.HardwareAddr
+	// Up is the administrative state, Carrier the operational one.
+	Up, Carrier bool
+	Loopback    bool
+	Broadcast   bool
+	Multicast   bool
+	NoARP       bool
+	// Master is the index of the device that enslaves this one, 0 if none, and
+	// MasterKind its kind.
+	Master     int
+	MasterKind string
+	// Prefixes are the on-link prefixes of its addresses, link-local ones left
+	// out, sorted.
+	Prefixes []netip.Prefix
+	// LinkLocal is a usable (not tentative) IPv6 link-local address; the zero
+	// value if there is none.
+	LinkLocal netip.Addr
+}
+
+// Links are the interfaces of this node, in index order.
+type Links []Link
