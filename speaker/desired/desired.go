@@ -48,4 +48,8 @@ type Decision struct {
 	Reason     reason.Reason
 	// Message is the sentence for people; it names what the reason leaves open.
 	Message string
+	// Reports is true on the one node that tells the outcome on the Service
+	// itself (condition, announceFailed event): its owner or, if nobody owns
+	// it, the live node whose reason explains most. No node while starting.
+	Reports bool
 }
