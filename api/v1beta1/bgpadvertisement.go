@@ -1,0 +1,102 @@
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// BGPAdvertisement announces the addresses of pools to BGP peers. An empty
+// spec announces every pool from every node to every peer, address by address.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=bgpadv
+// +kubebuilder:printcolumn:name="IPAddressPools",type=string,JSONPath=`.spec.ipAddressPools`
+// +kubebuilder:printcolumn:name="IPAddressPool Selectors",type=string,JSONPath=`.spec.ipAddressPoolSelectors`
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.spec.peers`
+// +kubebuilder:printcolumn:name="Node Selectors",type=string,JSONPath=`.spec.nodeSelectors`,priority=10
+type BGPAdvertisement struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec BGPAdvertisementSpec `json:"spec,omitempty"`
+	// +optional
+	Status BGPAdvertisementStatus `json:"status,omitzero"`
+}
+
+// BGPAdvertisementSpec says what is announced, how, for which Services, from
+// which nodes and to whom.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || ((!has(self.aggregationLength) || self.aggregationLength == 32) && (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",message="serviceSelectors and aggregation are mutually exclusive: expected aggregationLength 32 and aggregationLengthV6 128 (or neither) beside serviceSelectors"
+type BGPAdvertisementSpec struct {
+	// aggregationLength is the prefix length that IPv4 addresses are announced
+	// with, 1 to 32. It may not be shorter than the prefixes of the pools.
+	// Default: 32, each address by itself.
+	// +optional
+	// +kubebuilder:default:=32
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=32
+	AggregationLength *int32 `json:"aggregationLength,omitempty"`
+	// aggregationLengthV6 is the prefix length that IPv6 addresses are
+	// announced with, up to 128. It may not be shorter than the prefixes of
+	// the pools. Default: 128, each address by itself.
+	// +optional
+	// +kubebuilder:default:=128
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=128
+	AggregationLengthV6 *int32 `json:"aggregationLengthV6,omitempty"`
+	// localPref is the LOCAL_PREF attribute towards iBGP peers; the higher one
+	// wins. Default: 0, none is sent.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967295
+	// +kubebuilder:validation:Format=int64
+	LocalPref uint32 `json:"localPref,omitempty"`
+	// communities are attached to the announcement. Each is a standard
+	// community (64512:100, two numbers up to 65535), a large community
+	// (large:64512:1:2, three numbers up to 4294967295) or a name that a
+	// Community object defines.
+	// +optional
+	// +kubebuilder:validation:MaxItems=1024
+	Communities []CommunityRef `json:"communities,omitempty"`
+	// ipAddressPools are names of the pools to announce. Together with
+	// ipAddressPoolSelectors; when both are empty, all pools.
+	// +optional
+	IPAddressPools []string `json:"ipAddressPools,omitempty"`
+	// ipAddressPoolSelectors select pools to announce by the pools' labels; any
+	// of them suffices.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4096
+	IPAddressPoolSelectors []LabelSelector `json:"ipAddressPoolSelectors,omitempty"`
+	// nodeSelectors select the nodes that announce; any of them suffices.
+	// Empty: every node.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4096
+	NodeSelectors []LabelSelector `json:"nodeSelectors,omitempty"`
+	// peers are names of the BGPPeer objects to announce to. Empty: every peer.
+	// +optional
+	Peers []string `json:"peers,omitempty"`
+	// serviceSelectors select the Services that this object announces by label;
+	// any of them suffices. Empty: every Service of the pools. They cannot be
+	// combined with aggregation.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4096
+	ServiceSelectors []LabelSelector `json:"serviceSelectors,omitempty"`
+}
+
+// CommunityRef is a community, or the name of one.
+//
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="!self.contains(':') || (self.matches('^[0-9]{1,10}:[0-9]{1,10}$') && self.split(':').all(n, int(n) <= 65535)) || (self.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && self.split(':').all(n, n == 'large' || int(n) <= 4294967295))",messageExpression="'invalid community value \"' + self + '\": expected two numbers up to 65535 (64512:100), large: and three numbers up to 4294967295 (large:64512:1:2), or the name of a Community'"
+type CommunityRef string
+
+// BGPAdvertisementStatus is empty; it is there because the kind has a status
+// subresource.
+type BGPAdvertisementStatus struct{}
+
+// BGPAdvertisementList is a list of BGPAdvertisements.
+//
+// +kubebuilder:object:root=true
+type BGPAdvertisementList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []BGPAdvertisement `json:"items"`
+}

@@ -1,0 +1,55 @@
+package v1beta1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Community gives names to BGP communities. The names of all Community objects
+// form one list; a name may be defined once.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=bgpcomm
+type Community struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec CommunitySpec `json:"spec,omitempty"`
+	// +optional
+	Status CommunityStatus `json:"status,omitzero"`
+}
+
+// CommunitySpec is a list of names.
+type CommunitySpec struct {
+	// communities are the names and what they stand for.
+	// +optional
+	// +kubebuilder:validation:MaxItems=4096
+	Communities []CommunityAlias `json:"communities,omitempty"`
+}
+
+// CommunityAlias is one name for one community.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.value) && ((self.value.matches('^[0-9]{1,10}:[0-9]{1,10}$') && self.value.split(':').all(n, int(n) <= 65535)) || (self.value.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && self.value.split(':').all(n, n == 'large' || int(n) <= 4294967295)))",message="invalid community value: expected community to be of format 64512:100 (two numbers up to 65535) or large:64512:1:2 (large: and three numbers up to 4294967295)"
+type CommunityAlias struct {
+	// name is how BGPAdvertisements refer to the community.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// value is a standard community (64512:100, two numbers up to 65535) or a
+	// large one (large:64512:1:2, three numbers up to 4294967295). It cannot be
+	// another name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Value string `json:"value,omitempty"`
+}
+
+// CommunityStatus is empty; it is there because the kind has a status
+// subresource.
+type CommunityStatus struct{}
+
+// CommunityList is a list of Community objects.
+//
+// +kubebuilder:object:root=true
+type CommunityList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Community `json:"items"`
+}
