@@ -47,6 +47,8 @@ type Members struct {
 	Enabled bool
 	// Settled is true once the ring was joined or the grace for it has passed.
 	Settled bool
+	// Waiting says in one sentence why the ring is not settled; "" if it is.
+	Waiting string
 	// Members in node-name order, this node included.
 	Members []Member
 }
@@ -90,3 +92,24 @@ type Link struct {
 
 // Links are the interfaces of this node, in index order.
 type Links []Link
+
+// L2 is what the layer 2 room truly reached, for every address it was told to
+// announce.
+type L2 map[netip.Addr]L2Address
+
+// L2Address is what the layer 2 room reached for one address.
+type L2Address struct {
+	// Interfaces are the names it is announced from, sorted.
+	Interfaces []string
+	// Failures are the interfaces that were asked for and do not announce,
+	// each with the reason, in name order.
+	Failures []L2Failure
+}
+
+// L2Failure says why one interface does not announce an address.
+type L2Failure struct {
+	// Interface is the name, "" when no interface at all can announce.
+	Interface string
+	// Message is a sentence for people.
+	Message string
+}
