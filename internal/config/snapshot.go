@@ -4,9 +4,19 @@
 // sound, and a list of Problems that names the object, the field and what was
 // expected. One bad object harms only itself. The order of the input does not
 // matter. After Compile nobody sees an API object or a string to parse.
+//
+// What depends on the labels of live objects (nodes, namespaces, Services)
+// stays a labels.Selector in the Snapshot: its reader asks with the labels of
+// the moment, so that a relabelled node needs no new configuration. The names
+// of pools, peers, profiles and communities are resolved. Secrets are not:
+// their content is nobody's configuration.
+//
+// The controller and the speaker call Compile whenever an object changes, and
+// throw the result away if it equals the one they have (Snapshot.Equal).
 package config
 
 import (
+	"fmt"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -18,6 +28,19 @@ type Snapshot struct {
 	Pools []*Pool
 	// L2Advertisements in name order.
 	L2Advertisements []*L2Advertisement
+	// BGPAdvertisements in name order.
+	BGPAdvertisements []*BGPAdvertisement
+	// Peers are the usable BGPPeers in name order.
+	Peers []*Peer
+	// BFDProfiles in name order.
+	BFDProfiles []*BFDProfile
+	// Communities are the names that Community objects define.
+	Communities map[string]Community
+
+	// index is what PoolOf searches: the ranges of all pools, ascending.
+	index []ownedSpan
+	// digest is the fingerprint that Equal compares.
+	digest [32]byte
 }
 
 // Pool is one IPAddressPool.
@@ -38,6 +61,15 @@ type Pool struct {
 	Incomplete bool
 	// L2 are the advertisements that select this pool, in name order.
 	L2 []*L2Advertisement
+	// BGP are the advertisements that select this pool, in name order. Those
+	// that contradict the pool or an older advertisement of it are left out.
+	BGP []*BGPAdvertisement
+
+	// spans are the ranges of the pool in ascending order.
+	spans []span
+	// shortest is, by family, the shortest prefix length that a
+	// BGPAdvertisement of this pool may aggregate to.
+	shortest map[family]int
 }
 
 // Pin is a pool's serviceAllocation.
@@ -52,6 +84,10 @@ type Pin struct {
 	NamespaceSelectors []labels.Selector
 	// ServiceSelectors are OR-ed; empty admits every Service.
 	ServiceSelectors []labels.Selector
+	// Incomplete is true when a selector could not be used; it then matches
+	// nothing. A Service that holds an address of the pool keeps it, since
+	// nobody knows that the pool stopped to admit it.
+	Incomplete bool
 }
 
 // L2Advertisement is one L2Advertisement object.
@@ -83,6 +119,13 @@ const (
 	Error
 )
 
+func (s Severity) String() string {
+	if s == Error {
+		return "error"
+	}
+	return "warning"
+}
+
 // Problem is something wrong with one object.
 type Problem struct {
 	// Kind, Namespace and Name say which object.
@@ -92,4 +135,9 @@ type Problem struct {
 	Severity Severity
 	// Message says what is wrong and what was expected, as one sentence.
 	Message string
+}
+
+// String names the object, the field and what is wrong, on one line.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s %s/%s: %s: %s", p.Kind, p.Namespace, p.Name, p.Field, p.Message)
 }
