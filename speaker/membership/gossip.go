@@ -38,7 +38,7 @@ func (g gossip) LocalState(bool) []byte {
 	r := g.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	states := []state{r.self}
+	states := r.own()
 	for node, s := range r.states {
 		if _, ok := r.members[node]; ok {
 			states = append(states, s)

@@ -80,6 +80,7 @@ type Ring struct {
 	// nothing of memberlist is called while it is held.
 	mu      sync.Mutex
 	self    state
+	told    bool // SetInterfaces was called
 	states  map[string]state
 	gone    map[string]time.Time // since when a known state has no member
 	members map[string]member
@@ -89,8 +90,8 @@ type Ring struct {
 	waiting string
 	// settleAt is when time alone may settle the ring; zero if it cannot.
 	settleAt time.Time
-	keys    []keyID
-	list    *memberlist.Memberlist // nil unless the ring runs
+	keys     []keyID
+	list     *memberlist.Memberlist // nil unless the ring runs
 }
 
 // member is a node of the ring as memberlist tells it.
@@ -184,10 +185,10 @@ func (r *Ring) SetPhase(p observed.Phase) {
 func (r *Ring) SetInterfaces(in []observed.Interface) {
 	own, dropped := canonical(in)
 	changed := r.update(func(s *state) bool {
-		if sameInterfaces(s.Interfaces, own) && s.Version.Seq > 0 {
+		if r.told && sameInterfaces(s.Interfaces, own) {
 			return false
 		}
-		s.Interfaces = own
+		r.told, s.Interfaces = true, own
 		return true
 	})
 	if changed && dropped > 0 {
@@ -220,7 +221,7 @@ func (r *Ring) Refresh() {
 // SetPhase, so that the others act before it stops.
 func (r *Ring) Flush(ctx context.Context) error {
 	r.mu.Lock()
-	list, msg, to := r.list, appendMessage(nil, r.self), r.targets()
+	list, msg, to := r.list, appendMessage(nil, r.own()...), r.targets()
 	r.mu.Unlock()
 	if list == nil || len(to) == 0 {
 		return nil
@@ -233,6 +234,15 @@ func (r *Ring) Flush(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("tell %d members: %w", len(to), ctx.Err())
 	}
+}
+
+// own returns what this node says of itself: nothing before it knows its
+// interfaces. The phase is in the metadata even then. mu is held.
+func (r *Ring) own() []state {
+	if !r.told {
+		return nil
+	}
+	return []state{r.self}
 }
 
 // targets returns the other members. mu is held.
@@ -281,7 +291,7 @@ func (r *Ring) refresh(now time.Time) {
 		}
 	}
 	v.Members = append(v.Members, observed.Member{
-		Node: r.cfg.Node, Phase: r.self.Phase, Known: r.self.Version.Seq > 0, Interfaces: r.self.Interfaces,
+		Node: r.cfg.Node, Phase: r.self.Phase, Known: r.told, Interfaces: r.self.Interfaces,
 	})
 	slices.SortFunc(v.Members, func(a, b observed.Member) int { return strings.Compare(a.Node, b.Node) })
 	if old := r.view.Load(); old != nil && sameMembers(*old, v) {

@@ -141,7 +141,7 @@ func (r *Ring) publish(ctx context.Context, list *memberlist.Memberlist) {
 		case <-r.dirty:
 		}
 		r.mu.Lock()
-		msg, to := appendMessage(nil, r.self), r.targets()
+		msg, to := appendMessage(nil, r.own()...), r.targets()
 		r.mu.Unlock()
 		// The wait is for the last of several transmissions, which nobody here
 		// needs; memberlist has queued the news before it waits.
