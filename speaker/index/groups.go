@@ -1,0 +1,111 @@
+package index
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/plan"
+)
+
+// Set adds or changes a Service. Only Services that this speaker serves belong
+// here; for any other call Delete.
+func (x *Index) Set(s plan.Service) {
+	delete(x.removed, s.Key)
+	e, ok := x.services[s.Key]
+	if ok && slices.Equal(e.service.Holds(), s.Holds()) && e.service.Created.Equal(s.Created) {
+		// It stays where it is in its group.
+		e.service = s
+		e.group.services[slices.Index(e.group.entries, e)] = s
+		x.touch(e.group)
+		return
+	}
+	var touched []*group
+	if ok {
+		touched = append(touched, e.group)
+		x.release(e)
+		e.service = s
+	} else {
+		e = &entry{service: s}
+		x.services[s.Key] = e
+	}
+	for _, a := range s.Holds() {
+		for _, other := range x.holders[a] {
+			touched = append(touched, other.group)
+		}
+		if !slices.Contains(x.holders[a], e) {
+			x.holders[a] = append(x.holders[a], e)
+		}
+	}
+	x.regroup(touched, e)
+}
+
+// Delete removes a Service.
+func (x *Index) Delete(key service.Key) {
+	e, ok := x.services[key]
+	if !ok {
+		return
+	}
+	x.release(e)
+	delete(x.services, key)
+	if x.removed == nil {
+		x.removed = map[service.Key]struct{}{}
+	}
+	x.removed[key] = struct{}{}
+	x.regroup([]*group{e.group}, nil)
+}
+
+// release removes e from the holders of its addresses.
+func (x *Index) release(e *entry) {
+	for _, a := range e.service.Holds() {
+		rest := slices.DeleteFunc(x.holders[a], func(o *entry) bool { return o == e })
+		if len(rest) == 0 {
+			delete(x.holders, a)
+		} else {
+			x.holders[a] = rest
+		}
+	}
+}
+
+// regroup dissolves the touched groups and forms new ones of their Services,
+// as far as they still exist, and of extra, which may be nil.
+func (x *Index) regroup(touched []*group, extra *entry) {
+	var free []plan.Service
+	last := map[netip.Addr]plan.Election{}
+	if extra != nil {
+		free = append(free, extra.service)
+	}
+	for _, g := range touched {
+		if g.gone {
+			continue // met twice
+		}
+		g.gone = true
+		delete(x.groups, g)
+		x.orphans = append(x.orphans, g.announced...)
+		last[g.election.Address()] = g.election
+		for _, e := range g.entries {
+			if e != extra && x.services[e.service.Key] == e {
+				free = append(free, e.service)
+			}
+		}
+	}
+	for _, services := range plan.Groups(free) {
+		g := &group{services: services}
+		if len(services[0].Addresses) > 0 {
+			g.election = last[services[0].Addresses[0]]
+		}
+		for _, s := range services {
+			e := x.services[s.Key]
+			e.group, g.entries = g, append(g.entries, e)
+		}
+		x.groups[g] = struct{}{}
+		x.touch(g)
+	}
+}
+
+func (x *Index) touch(g *group) {
+	if !g.dirty {
+		g.dirty = true
+		x.dirty = append(x.dirty, g)
+	}
+}

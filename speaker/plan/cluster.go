@@ -1,0 +1,269 @@
+package plan
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/reason"
+	"github.com/heraldlb/herald/speaker/observed"
+)
+
+// Facts are what the nodes of a cluster know alike, Services aside. The order
+// of Nodes and Members has no meaning.
+type Facts struct {
+	// Ready is false until this node knows the cluster: caches synced,
+	// configuration compiled, ring settled. It then has no owner to name and
+	// announces nothing.
+	Ready   bool
+	Config  *config.Snapshot
+	Nodes   []observed.Node
+	Members observed.Members
+	// IgnoreExclude is true when nodes with the exclude label take part.
+	IgnoreExclude bool
+}
+
+// Cluster is Facts, compiled for elections. It remembers what it has worked
+// out, so it belongs to one goroutine; Elect is the exception.
+type Cluster struct {
+	ready bool
+	snap  *config.Snapshot
+	nodes []node // in name order
+	index map[string]int
+	// rulings by advertisement, in the order of the snapshot.
+	rulings map[*config.L2Advertisement]*ruling
+	// byPool and bySet remember electorates: of pools whose advertisements
+	// apply to every Service, and of sets of advertisements.
+	byPool map[*config.Pool]*electorate
+	bySet  map[string]*electorate
+	// reporter is the first live node in name order, -1 if none is.
+	reporter int
+}
+
+// node is one node before any advertisement is looked at.
+type node struct {
+	name   string
+	labels labels.Set
+	// bar is why the node is no candidate for anything, "" if it may be one.
+	bar reason.Reason
+	// live is true when its speaker runs.
+	live bool
+	// anyInterface is true when the interfaces are not known and need not be.
+	anyInterface bool
+	interfaces   []observed.Interface
+}
+
+// ruling is what one advertisement says of each node.
+type ruling struct {
+	at       int
+	selected []bool
+	fits     []bool // has one of the interfaces, with a carrier
+	score    []int64
+}
+
+// electorate is what a set of advertisements says of each node.
+type electorate struct {
+	ads []*config.L2Advertisement
+	// bars says why a node is no candidate, "" if it is one.
+	bars   []reason.Reason
+	scores []int64
+	// interfaces to announce from; nil means all.
+	interfaces [][]string
+	// candidates are indexes of nodes, best the names of those among them
+	// that have the highest score. Both are in name order.
+	candidates []int
+	best       []string
+	// closest is the live node that came closest to being a candidate.
+	closest int
+}
+
+// Compile prepares facts for elections.
+func Compile(f Facts) *Cluster {
+	c := &Cluster{
+		ready:    f.Ready && f.Config != nil,
+		snap:     f.Config,
+		nodes:    make([]node, 0, len(f.Nodes)),
+		index:    make(map[string]int, len(f.Nodes)),
+		rulings:  map[*config.L2Advertisement]*ruling{},
+		byPool:   map[*config.Pool]*electorate{},
+		bySet:    map[string]*electorate{},
+		reporter: -1,
+	}
+	members := make(map[string]observed.Member, len(f.Members.Members))
+	for _, m := range f.Members.Members {
+		members[m.Node] = m
+	}
+	for _, n := range f.Nodes {
+		m, alive := members[n.Name]
+		c.nodes = append(c.nodes, nodeOf(n, f, m, alive))
+	}
+	slices.SortFunc(c.nodes, func(a, b node) int { return cmp.Compare(a.name, b.name) })
+	for i, n := range c.nodes {
+		c.index[n.name] = i
+		if n.live && c.reporter < 0 {
+			c.reporter = i
+		}
+	}
+	if c.ready {
+		for at, ad := range c.snap.L2Advertisements {
+			c.rulings[ad] = c.rule(at, ad)
+		}
+	}
+	return c
+}
+
+// nodeOf asks the questions that concern the node alone.
+func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
+	out := node{name: n.Name, labels: n.Labels, live: alive || !f.Members.Enabled}
+	switch {
+	case n.Excluded && !f.IgnoreExclude:
+		out.bar = reason.NodeExcluded
+	case n.NetworkUnavailable:
+		out.bar = reason.NodeNetworkUnavailable
+	case !f.Members.Enabled:
+		out.anyInterface = true
+	case !alive:
+		out.bar = reason.NodeNotAlive
+	case m.Phase == observed.Starting:
+		out.bar = reason.NodeStarting
+	case m.Phase == observed.Draining:
+		out.bar = reason.NodeDraining
+	case m.Known:
+		// Otherwise nobody can say that it reaches the network: no interface.
+		out.interfaces = m.Interfaces
+	}
+	return out
+}
+
+// has tells whether the node has one of the named interfaces with a carrier;
+// no names mean any interface.
+func (n *node) has(names []string) bool {
+	return n.anyInterface || slices.ContainsFunc(n.interfaces, func(i observed.Interface) bool {
+		return i.Carrier && (len(names) == 0 || slices.Contains(names, i.Name))
+	})
+}
+
+func (c *Cluster) rule(at int, ad *config.L2Advertisement) *ruling {
+	r := &ruling{
+		at:       at,
+		selected: make([]bool, len(c.nodes)),
+		fits:     make([]bool, len(c.nodes)),
+		score:    make([]int64, len(c.nodes)),
+	}
+	for i := range c.nodes {
+		n := &c.nodes[i]
+		r.selected[i] = config.Matches(ad.NodeSelectors, n.labels)
+		if !r.selected[i] {
+			continue
+		}
+		r.fits[i] = n.has(ad.Interfaces)
+		for _, p := range ad.Preferences {
+			if p.Nodes.Matches(n.labels) {
+				r.score[i] += int64(p.Weight)
+			}
+		}
+	}
+	return r
+}
+
+// electorateFor returns the electorate of a set of advertisements, which are
+// in the order of the snapshot.
+func (c *Cluster) electorateFor(ads []*config.L2Advertisement) *electorate {
+	var room [64]byte
+	key := room[:0]
+	for _, ad := range ads {
+		key = binary.BigEndian.AppendUint32(key, uint32(c.rulings[ad].at))
+	}
+	if e, ok := c.bySet[string(key)]; ok {
+		return e
+	}
+	e := c.newElectorate(ads)
+	c.bySet[string(key)] = e
+	return e
+}
+
+func (c *Cluster) newElectorate(ads []*config.L2Advertisement) *electorate {
+	e := &electorate{
+		ads:        slices.Clone(ads),
+		bars:       make([]reason.Reason, len(c.nodes)),
+		scores:     make([]int64, len(c.nodes)),
+		interfaces: make([][]string, len(c.nodes)),
+		closest:    -1,
+	}
+	rulings := make([]*ruling, len(ads))
+	for i, ad := range ads {
+		rulings[i] = c.rulings[ad]
+	}
+	var highest int64
+	for i := range c.nodes {
+		e.judge(i, &c.nodes[i], rulings)
+		if c.nodes[i].live && (e.closest < 0 || progress(e.bars[i]) > progress(e.bars[e.closest])) {
+			e.closest = i
+		}
+		if e.bars[i] != "" {
+			continue
+		}
+		e.candidates = append(e.candidates, i)
+		if len(e.best) == 0 || e.scores[i] > highest {
+			highest, e.best = e.scores[i], e.best[:0]
+		}
+		if e.scores[i] == highest {
+			e.best = append(e.best, c.nodes[i].name)
+		}
+	}
+	return e
+}
+
+// judge fills in what the advertisements say together of node i: those that
+// select it count, their scores add up and so do their interfaces.
+func (e *electorate) judge(i int, n *node, rulings []*ruling) {
+	selected, fits, all := false, false, false
+	for k, r := range rulings {
+		if !r.selected[i] {
+			continue
+		}
+		selected = true
+		fits = fits || r.fits[i]
+		all = all || len(e.ads[k].Interfaces) == 0
+		e.scores[i] += r.score[i]
+		e.interfaces[i] = append(e.interfaces[i], e.ads[k].Interfaces...)
+	}
+	if all {
+		e.interfaces[i] = nil
+	}
+	slices.Sort(e.interfaces[i])
+	e.interfaces[i] = slices.Compact(e.interfaces[i])
+	switch {
+	case !selected:
+		e.bars[i] = reason.NodeNotSelected
+	case n.bar != "":
+		e.bars[i] = n.bar
+	case !fits:
+		e.bars[i] = reason.InterfaceMissing
+	}
+}
+
+// checks are the questions to a node, in the order in which they are asked.
+var checks = [...]reason.Reason{
+	reason.NodeNotSelected,
+	reason.NodeExcluded,
+	reason.NodeNetworkUnavailable,
+	reason.NodeNotAlive,
+	reason.NodeStarting,
+	reason.NodeDraining,
+	reason.InterfaceMissing,
+	reason.NoLocalEndpoints,
+}
+
+// progress says how many checks a node passed before bar stopped it.
+func progress(bar reason.Reason) int {
+	for i, r := range checks {
+		if r == bar {
+			return i
+		}
+	}
+	return len(checks)
+}

@@ -1,0 +1,294 @@
+package plan_test
+
+import (
+	"crypto/sha256"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/apimachinery/pkg/labels"
+	"pgregory.net/rapid"
+
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/reason"
+	"github.com/heraldlb/herald/speaker/desired"
+	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/plan"
+	"github.com/heraldlb/herald/speaker/plan/plantest"
+)
+
+var addresses = cmpopts.EquateComparable(netip.Addr{})
+
+// on computes the plan of one node.
+func on(w plan.World, node string) plan.State {
+	w.Self = node
+	return plan.Compute(w)
+}
+
+// may tells, by the letter of the rules and without any cleverness, whether a
+// node may serve a Service.
+func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
+	if !w.Ready || s.BadIngress || len(s.Addresses) == 0 || !s.Endpoints.Any {
+		return false, 0
+	}
+	if s.Local && s.Endpoints.Nodes[n.Name] == 0 || n.NetworkUnavailable || n.Excluded && !w.IgnoreExclude {
+		return false, 0
+	}
+	pool := w.Config.PoolOf(s.Addresses, s.Pool)
+	if pool == nil {
+		return false, 0
+	}
+	var member observed.Member
+	for _, m := range w.Members.Members {
+		if m.Node == n.Name {
+			member = m
+		}
+	}
+	if w.Members.Enabled && (member.Phase != observed.Ready && member.Phase != observed.Restarting || !member.Known) {
+		return false, 0
+	}
+	fits := false
+	for _, ad := range pool.L2 {
+		if !any(ad.ServiceSelectors, s.Labels) {
+			continue
+		}
+		if s.AllowsSharing && len(ad.ServiceSelectors) > 0 {
+			return false, 0
+		}
+		if !any(ad.NodeSelectors, n.Labels) {
+			continue
+		}
+		for _, i := range member.Interfaces {
+			fits = fits || i.Carrier && (len(ad.Interfaces) == 0 || slices.Contains(ad.Interfaces, i.Name))
+		}
+		fits = fits || !w.Members.Enabled
+		score += weight(ad, n)
+	}
+	return fits, score
+}
+
+func any(selectors []labels.Selector, set labels.Set) bool {
+	for _, s := range selectors {
+		if s.Matches(set) {
+			return true
+		}
+	}
+	return len(selectors) == 0
+}
+
+func weight(ad *config.L2Advertisement, n observed.Node) (sum int) {
+	for _, p := range ad.Preferences {
+		if p.Nodes.Matches(labels.Set(n.Labels)) {
+			sum += int(p.Weight)
+		}
+	}
+	return sum
+}
+
+func TestOwnership(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		states := map[string]plan.State{}
+		for _, n := range w.Nodes {
+			states[n.Name] = on(w, n.Name)
+		}
+		owner := map[netip.Addr]string{}
+		for node, s := range states {
+			for a := range s.L2 {
+				if owner[a] != "" {
+					t.Fatalf("both %s and %s announce %s", owner[a], node, a)
+				}
+				owner[a] = node
+			}
+		}
+		for _, g := range plan.Groups(w.Services) {
+			checkGroup(t, w, g, states, owner)
+		}
+	})
+}
+
+// checkGroup checks that all nodes name the same owner, that there is one if
+// any node may serve any Service of the group, and that no other node could
+// serve more of them.
+func checkGroup(t *rapid.T, w plan.World, g plan.Group, states map[string]plan.State, owner map[netip.Addr]string) {
+	serves := map[string]int{}
+	for _, n := range w.Nodes {
+		for _, s := range g {
+			if ok, _ := may(w, s, n); ok {
+				serves[n.Name]++
+			}
+		}
+	}
+	named := ""
+	for node, st := range states {
+		for _, s := range g {
+			d := decisionOn(st, s)
+			if named == "" {
+				named = d.Owner
+			}
+			if d.Owner != named {
+				t.Fatalf("%s: %s says that %q owns it, another node says %q", s.Key, node, d.Owner, named)
+			}
+		}
+	}
+	if (named == "") != (len(serves) == 0) {
+		t.Fatalf("owner %q, nodes that may serve: %v", named, serves)
+	}
+	for n, k := range serves {
+		if k > serves[named] {
+			t.Fatalf("%s owns and may serve %d, but %s may serve %d", named, serves[named], n, k)
+		}
+	}
+	for _, s := range g {
+		for _, a := range s.Holds() {
+			if owner[a] != "" && owner[a] != named {
+				t.Fatalf("%s is announced by %s, its group is owned by %q", a, owner[a], named)
+			}
+		}
+	}
+}
+
+func decisionOn(s plan.State, of plan.Service) desired.Decision {
+	i := slices.IndexFunc(s.Decisions, func(d desired.Decision) bool { return d.Service == of.Key })
+	return s.Decisions[i]
+}
+
+// A Service that is tied to no other goes to the eligible node with the
+// highest score and the smallest digest.
+func TestWinnerOfLoneServices(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		state := on(w, "node-a")
+		for _, g := range plan.Groups(w.Services) {
+			if len(g) > 1 {
+				continue
+			}
+			want, best := "", -1
+			var digest [32]byte
+			for _, n := range w.Nodes {
+				ok, score := may(w, g[0], n)
+				if !ok {
+					continue
+				}
+				d := sha256.Sum256([]byte(n.Name + "#" + g[0].Addresses[0].String()))
+				if score > best || score == best && slices.Compare(d[:], digest[:]) < 0 {
+					want, best, digest = n.Name, score, d
+				}
+			}
+			if got := decisionOn(state, g[0]).Owner; got != want {
+				t.Fatalf("%s: owner %q, want %q", g[0].Key, got, want)
+			}
+		}
+	})
+}
+
+func TestEveryServiceHasOneReason(t *testing.T) {
+	known := map[reason.Reason]bool{}
+	for _, e := range reason.All() {
+		known[e.Reason] = true
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		reporters := map[string]int{}
+		for _, n := range w.Nodes {
+			s := on(w, n.Name)
+			if len(s.Decisions) != len(w.Services) {
+				t.Fatalf("%d decisions on %d Services", len(s.Decisions), len(w.Services))
+			}
+			for i, d := range s.Decisions {
+				if i > 0 && s.Decisions[i-1].Service == d.Service {
+					t.Fatalf("%s has two decisions", d.Service)
+				}
+				if !known[d.Reason] || d.Message == "" {
+					t.Fatalf("%s on %s: reason %q is not in the catalogue, or has no message %q", d.Service, n.Name, d.Reason, d.Message)
+				}
+				if d.Announce != (d.Reason == reason.Elected) || d.Announce && d.Owner != n.Name {
+					t.Fatalf("%s on %s contradicts itself: %+v", d.Service, n.Name, d)
+				}
+				if d.Reports {
+					reporters[d.Service.String()]++
+				}
+			}
+		}
+		for s, n := range reporters {
+			if n > 1 {
+				t.Fatalf("%d nodes report on %s", n, s)
+			}
+		}
+	})
+}
+
+func TestOrderOfInputIsIrrelevant(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		want := plan.Compute(w)
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		r.Shuffle(len(w.Services), func(i, j int) { w.Services[i], w.Services[j] = w.Services[j], w.Services[i] })
+		r.Shuffle(len(w.Nodes), func(i, j int) { w.Nodes[i], w.Nodes[j] = w.Nodes[j], w.Nodes[i] })
+		m := w.Members.Members
+		r.Shuffle(len(m), func(i, j int) { m[i], m[j] = m[j], m[i] })
+		if diff := cmp.Diff(want, plan.Compute(w), addresses); diff != "" {
+			t.Fatalf("another order, another plan (-first +shuffled):\n%s", diff)
+		}
+	})
+}
+
+func TestRemovingAnotherNodeMovesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		gone := rapid.SampledFrom(w.Nodes).Draw(t, "gone").Name
+		before := on(w, "node-a")
+		for _, way := range []string{"node", "member"} {
+			v := w
+			if way == "node" {
+				v.Nodes = slices.DeleteFunc(slices.Clone(w.Nodes), func(n observed.Node) bool { return n.Name == gone })
+			} else {
+				v.Members.Members = slices.DeleteFunc(slices.Clone(w.Members.Members), func(m observed.Member) bool { return m.Node == gone })
+			}
+			after := on(v, "node-a")
+			for i, d := range before.Decisions {
+				if d.Owner != gone && after.Decisions[i].Owner != d.Owner {
+					t.Fatalf("%s moved from %q to %q when the %s %s left", d.Service, d.Owner, after.Decisions[i].Owner, way, gone)
+				}
+			}
+		}
+	})
+}
+
+func TestWhoAnnouncesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		for _, n := range w.Nodes {
+			var m observed.Member
+			for _, x := range w.Members.Members {
+				if x.Node == n.Name {
+					m = x
+				}
+			}
+			out := !w.Ready || n.NetworkUnavailable || n.Excluded && !w.IgnoreExclude ||
+				w.Members.Enabled && (m.Node == "" || m.Phase == observed.Starting || m.Phase == observed.Draining || !m.Known)
+			if l2 := on(w, n.Name).L2; out && len(l2) > 0 {
+				t.Fatalf("%s announces %v, but it is excluded, unavailable, not alive, starting or draining: %+v %+v", n.Name, l2, n, m)
+			}
+		}
+	})
+}
+
+func TestFactsAreNotChanged(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := plantest.World(t)
+		services := slices.Clone(w.Services)
+		nodes := slices.Clone(w.Nodes)
+		plan.Compute(w)
+		plan.Compute(w)
+		if diff := cmp.Diff(services, w.Services, addresses); diff != "" {
+			t.Fatalf("Compute changed its Services:\n%s", diff)
+		}
+		if diff := cmp.Diff(nodes, w.Nodes); diff != "" {
+			t.Fatalf("Compute changed its nodes:\n%s", diff)
+		}
+	})
+}
