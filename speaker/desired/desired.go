@@ -10,7 +10,7 @@ import (
 )
 
 // L2 is the whole wanted state of the layer 2 room: the addresses that this
-// node answers for.
+// node answers for. They are plain: IPv4 unmapped, and without a zone.
 type L2 map[netip.Addr]L2Address
 
 // L2Address says from where one address is announced.
