@@ -242,10 +242,16 @@ func newNetns(t *testing.T) *os.File {
 
 func TestTerminationReachesTheProcess(t *testing.T) {
 	s := startSpawner(t)
-	p, err := s.Start(baseSpec(t, "sleep"), nil, nil)
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer out.Close()
+	p, err := s.Start(baseSpec(t, "sleep"), nil, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitOutput(t, out.Name(), "ready")
 	r := execReport(t, s, p)
 	if r.PID == 1 || r.Hostname != "pod-1" || !slices.Contains(r.Root, "ko-app") {
 		t.Errorf("a command in the container sees pid %d, host %s, root %v", r.PID, r.Hostname, r.Root)
@@ -254,6 +260,25 @@ func TestTerminationReachesTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitExit(t, p, 7)
+}
+
+// waitOutput waits until the file holds text: until then the process may not
+// have set its signal handler.
+func waitOutput(t *testing.T, path, text string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), text) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("the process did not write %q within 20 s", text)
+		}
+	}
 }
 
 func execReport(t *testing.T, s *Spawner, p *Process) report {

@@ -1,0 +1,138 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Families says which address families a lab has.
+type Families string
+
+// The address families a lab can be made of.
+const (
+	DualStack Families = "dual"
+	IPv4Only  Families = "ipv4"
+	IPv6Only  Families = "ipv6"
+)
+
+// V4 reports whether the lab has IPv4.
+func (f Families) V4() bool { return f != IPv6Only }
+
+// V6 reports whether the lab has IPv6.
+func (f Families) V6() bool { return f != IPv4Only }
+
+// Options says what lab to make. The zero value is a good lab: three nodes, one
+// client, one flat dual-stack segment.
+type Options struct {
+	// Name tells labs apart that run side by side. Lower-case letters and digits;
+	// default "demo".
+	Name string
+	// Nodes is the number of Kubernetes nodes, default 3.
+	Nodes int
+	// Clients is the number of machines that are not in the cluster, default 1.
+	Clients int
+	// Families defaults to DualStack.
+	Families Families
+	// Segments are the flat L2 networks; default one, with everybody on it. The
+	// first must have every node, because nodes reach each other's pods over it.
+	Segments []SegmentOptions
+	// Images maps an image name as pods write it to a local linux binary.
+	Images map[string]string
+	// StateDir holds everything the lab writes; default $TMPDIR/herald-lab-NAME.
+	// It is removed when the lab ends.
+	StateDir string
+	// LogDir is where the processes' logs go; default StateDir/logs. Logs in a
+	// folder outside of StateDir outlive the lab.
+	LogDir string
+	// BinDir holds the binaries kube and lab; default: the module's bin folder.
+	BinDir string
+	// Life bounds the lab: it ends itself after that time. Default 2 hours.
+	Life time.Duration
+	// Detach lets the lab outlive the program that started it. Otherwise it ends
+	// when that program does, however that ends.
+	Detach bool
+	// ExtraArgs adds flags to a program, by its name (such as "kube-apiserver").
+	ExtraArgs map[string][]string
+	// Progress receives a line for each step; nil discards them.
+	Progress io.Writer `json:"-"`
+}
+
+// SegmentOptions is one flat L2 network.
+type SegmentOptions struct {
+	// Hosts are the nodes and clients with an interface on it; empty means all.
+	Hosts []string
+}
+
+var nameRE = regexp.MustCompile(`^[a-z][a-z0-9]{0,15}$`)
+
+// Limits keep the address plan simple: a node is a byte in several addresses.
+const (
+	maxNodes    = 80
+	maxClients  = 40
+	maxSegments = 8
+)
+
+// complete fills in the defaults and checks the options.
+func (o Options) complete() (Options, error) {
+	o.Name = or(o.Name, "demo")
+	o.Families = or(o.Families, DualStack)
+	o.Life = or(o.Life, 2*time.Hour)
+	o.Nodes = or(o.Nodes, 3)
+	o.Clients = or(o.Clients, 1)
+	o.StateDir = or(o.StateDir, DefaultStateDir(o.Name))
+	o.LogDir = or(o.LogDir, filepath.Join(o.StateDir, "logs"))
+	if len(o.Segments) == 0 {
+		o.Segments = []SegmentOptions{{}}
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	switch {
+	case !nameRE.MatchString(o.Name):
+		return o, fmt.Errorf("lab name %q: want at most 16 lower-case letters and digits, a letter first", o.Name)
+	case o.Nodes < 1 || o.Nodes > maxNodes:
+		return o, fmt.Errorf("lab nodes: %d, want 1 to %d", o.Nodes, maxNodes)
+	case o.Clients < 0 || o.Clients > maxClients:
+		return o, fmt.Errorf("lab clients: %d, want at most %d", o.Clients, maxClients)
+	case len(o.Segments) > maxSegments:
+		return o, fmt.Errorf("lab segments: %d, want at most %d", len(o.Segments), maxSegments)
+	case !slices.Contains([]Families{DualStack, IPv4Only, IPv6Only}, o.Families):
+		return o, fmt.Errorf("lab families: %q, want dual, ipv4 or ipv6", o.Families)
+	case o.Life < 0:
+		return o, fmt.Errorf("lab life: %s, want a positive duration", o.Life)
+	}
+	for _, dir := range []*string{&o.StateDir, &o.LogDir} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return o, fmt.Errorf("lab folder %s: %w", *dir, err)
+		}
+		*dir = abs
+	}
+	for name, path := range o.Images {
+		if st, err := os.Stat(path); err != nil {
+			return o, fmt.Errorf("image %s: %w", name, err)
+		} else if !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+			return o, fmt.Errorf("image %s: %s is not an executable file", name, path)
+		}
+	}
+	return o, nil
+}
+
+// DefaultStateDir is where the lab of a name keeps its state unless told otherwise.
+func DefaultStateDir(name string) string {
+	return filepath.Join(os.TempDir(), "herald-lab-"+name)
+}
+
+// or returns v, or the default when v is zero.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
