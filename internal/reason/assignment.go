@@ -18,6 +18,10 @@ const (
 	FamilyMismatch      Reason = "FamilyMismatch"
 	InvalidRequest      Reason = "InvalidRequest"
 	OneFamilyOnly       Reason = "OneFamilyOnly"
+	FamilyNotInPool     Reason = "FamilyNotInPool"
+	PoolMismatch        Reason = "PoolMismatch"
+	PoolMissing         Reason = "PoolMissing"
+	RequestChanged      Reason = "RequestChanged"
 )
 
 var assignment = []Entry{
@@ -37,4 +41,8 @@ var assignment = []Entry{
 	{FamilyMismatch, "The requested addresses do not match the Service's address families.", "Request one address for each of the Service's families."},
 	{InvalidRequest, "A request on the Service cannot be understood.", "Correct the annotation that the message names."},
 	{OneFamilyOnly, "The Service prefers dual stack and has an address of one family; no pool has the other family free.", "Add a range of the missing family to the Service's pool."},
+	{FamilyNotInPool, "No pool that the Service may use has addresses of its family.", "Add a range of that family to a pool; a dual-stack Service needs both families in one pool."},
+	{PoolMismatch, "The requested addresses are not in one pool, or not in the pool that the Service asks for.", "Request addresses of one pool, and correct or remove the address-pool annotation."},
+	{PoolMissing, "No pool holds the Service's addresses at the moment; the Service keeps them for now.", "Restore the pool, or correct the entries of spec.addresses that the ConfigurationState object names."},
+	{RequestChanged, "The Service asks for other addresses, or another pool, than before.", ""},
 }
