@@ -30,11 +30,11 @@ type BGPPeer struct {
 // BGPPeerSpec is what an operator wants of a session.
 //
 // +kubebuilder:validation:XValidation:rule="self.myASN != 0",fieldPath=".myASN",message="missing local ASN: expected myASN between 1 and 4294967295"
-// +kubebuilder:validation:XValidation:rule="(has(self.peerASN) && self.peerASN != 0) || (has(self.dynamicASN) && self.dynamicASN != '')",message="missing peer ASN and dynamicASN: expected exactly one of peerASN and dynamicASN"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerASN) && self.peerASN != 0 && has(self.dynamicASN) && self.dynamicASN != '')",message="both peer ASN and dynamicASN specified: expected exactly one of peerASN and dynamicASN"
-// +kubebuilder:validation:XValidation:rule="(has(self.peerAddress) && self.peerAddress != '') || (has(self.interface) && self.interface != '')",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found neither"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerAddress) && self.peerAddress != '' && has(self.interface) && self.interface != '')",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found both"
-// +kubebuilder:validation:XValidation:rule="!(has(self.password) && self.password != '' && has(self.passwordSecret) && has(self.passwordSecret.name) && self.passwordSecret.name != '')",message="both password and passwordSecret specified: expected at most one of them"
+// +kubebuilder:validation:XValidation:rule="(has(self.peerASN) && self.peerASN != 0) || (has(self.dynamicASN) && size(self.dynamicASN) > 0)",message="missing peer ASN and dynamicASN: expected exactly one of peerASN and dynamicASN"
+// +kubebuilder:validation:XValidation:rule="!(has(self.peerASN) && self.peerASN != 0 && has(self.dynamicASN) && size(self.dynamicASN) > 0)",message="both peer ASN and dynamicASN specified: expected exactly one of peerASN and dynamicASN"
+// +kubebuilder:validation:XValidation:rule="(has(self.peerAddress) && size(self.peerAddress) > 0) || (has(self.interface) && size(self.interface) > 0)",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found neither"
+// +kubebuilder:validation:XValidation:rule="!(has(self.peerAddress) && size(self.peerAddress) > 0 && has(self.interface) && size(self.interface) > 0)",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found both"
+// +kubebuilder:validation:XValidation:rule="!(has(self.password) && size(self.password) > 0 && has(self.passwordSecret) && has(self.passwordSecret.name) && size(self.passwordSecret.name) > 0)",message="both password and passwordSecret specified: expected at most one of them"
 // +kubebuilder:validation:XValidation:rule="!(has(self.ebgpMultiHop) && self.ebgpMultiHop && has(self.peerASN) && self.peerASN == self.myASN)",fieldPath=".ebgpMultiHop",message="invalid ebgp-multihop parameter set for an ibgp peer: expected ebgpMultiHop false where peerASN equals myASN"
 // +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || !has(self.keepaliveTime) || duration(self.keepaliveTime) <= duration(self.holdTime)",fieldPath=".keepaliveTime",message="invalid keepaliveTime: expected at most holdTime"
 // +kubebuilder:validation:XValidation:rule="has(self.holdTime) || !has(self.keepaliveTime) || duration(self.keepaliveTime).getMilliseconds() * 3 < 1000 || duration(self.keepaliveTime) >= duration('1s')",fieldPath=".keepaliveTime",message="invalid keepaliveTime: expected 0s or at least 1s where holdTime, which is then three times as long, is not set"
@@ -67,7 +67,7 @@ type BGPPeerSpec struct {
 	// interface must be set.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid BGPPeer address \"' + self + '\": expected an IP address without a zone'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid BGPPeer address \"' + self + '\": expected an IP address without a zone'"
 	Address string `json:"peerAddress,omitempty"`
 	// interface is the name of the node's network interface to peer over by
 	// IPv6 link-local addresses (unnumbered BGP). Exactly one of peerAddress
@@ -78,7 +78,7 @@ type BGPPeerSpec struct {
 	// address that the route to the peer prefers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid source address \"' + self + '\": expected an IP address without a zone'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid source address \"' + self + '\": expected an IP address without a zone'"
 	SrcAddress string `json:"sourceAddress,omitempty"`
 	// peerPort is the TCP port to dial, 1 to 65535. Default: 179.
 	// +optional
@@ -112,7 +112,7 @@ type BGPPeerSpec struct {
 	// Default: an IPv4 address of the node.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid router ID \"' + self + '\": expected an IPv4 address'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid router ID \"' + self + '\": expected an IPv4 address'"
 	RouterID string `json:"routerID,omitempty"`
 	// nodeSelectors select the nodes that open the session; any of them
 	// suffices. Empty: every node.

@@ -9,11 +9,18 @@ import (
 	"github.com/heraldlb/herald/api/v1beta1"
 )
 
+// placedAd is an advertisement and the nodes that announce it.
+type placedAd struct {
+	*BGPAdvertisement
+	nodes nodeSet
+}
+
 // bgpAdvertisements compiles the BGPAdvertisements in name order and attaches
 // them to the pools that they select, where they contradict neither the pool
 // nor an older advertisement.
 func (c *compiler) bgpAdvertisements(pools []*Pool, names map[string]Community) []*BGPAdvertisement {
 	var out []*BGPAdvertisement
+	attached := make(map[*Pool][]placedAd, len(pools))
 	for _, o := range byAge(c.objects.BGPAdvertisements) {
 		r := c.about("BGPAdvertisement", o)
 		selected := r.selectPools(pools, o.Spec.IPAddressPools, o.Spec.IPAddressPoolSelectors)
@@ -22,15 +29,18 @@ func (c *compiler) bgpAdvertisements(pools []*Pool, names map[string]Community) 
 			continue
 		}
 		out = append(out, ad)
+		placed := placedAd{BGPAdvertisement: ad, nodes: c.nodeSet(ad.NodeSelectors)}
 		for _, p := range selected {
-			// The older ones are attached already.
-			if r.aggregates(ad, p) && !r.contradicts(ad, p) {
-				p.BGP = append(p.BGP, ad)
+			if r.aggregates(ad, p) && !r.contradicts(placed, p, attached[p]) {
+				attached[p] = append(attached[p], placed)
 			}
 		}
 	}
 	byName := func(a, b *BGPAdvertisement) int { return strings.Compare(a.Name, b.Name) }
 	for _, p := range pools {
+		for _, ad := range attached[p] {
+			p.BGP = append(p.BGP, ad.BGPAdvertisement)
+		}
 		slices.SortStableFunc(p.BGP, byName)
 	}
 	slices.SortStableFunc(out, byName)
@@ -133,24 +143,24 @@ func (r report) aggregates(ad *BGPAdvertisement, p *Pool) bool {
 // contradicts is true when an older advertisement of p announces the same
 // prefixes to the same peers from the same nodes with another LOCAL_PREF.
 // Advertisements with service selectors are compared for each Service, later.
-func (r report) contradicts(ad *BGPAdvertisement, p *Pool) bool {
+func (r report) contradicts(ad placedAd, p *Pool, older []placedAd) bool {
 	if len(ad.ServiceSelectors) > 0 {
 		return false
 	}
-	for _, older := range p.BGP {
-		if len(older.ServiceSelectors) > 0 || !r.c.samePrefixes(ad, older, p) {
+	for _, o := range older {
+		if len(o.ServiceSelectors) > 0 || !clash(ad, o, p) {
 			continue
 		}
 		r.errorf("spec.localPref", "invalid localPref %d on pool %q: BGPAdvertisement %q, which is older, announces the same prefixes with localPref %d: expected the same localPref, other prefix lengths, other peers or other nodes; the pool is not announced through this object",
-			ad.LocalPref, p.Name, older.Name, older.LocalPref)
+			ad.LocalPref, p.Name, o.Name, o.LocalPref)
 		return true
 	}
 	return false
 }
 
-// samePrefixes is true when two advertisements may announce one prefix of p to
-// one peer from one node, with different LOCAL_PREFs.
-func (c *compiler) samePrefixes(a, b *BGPAdvertisement, p *Pool) bool {
+// clash is true when two advertisements may announce one prefix of p to one
+// peer from one node, with different LOCAL_PREFs.
+func clash(a, b placedAd, p *Pool) bool {
 	switch {
 	case a.LocalPref == b.LocalPref:
 		return false
@@ -160,7 +170,7 @@ func (c *compiler) samePrefixes(a, b *BGPAdvertisement, p *Pool) bool {
 	case len(a.Peers) > 0 && len(b.Peers) > 0 && disjoint(a.Peers, b.Peers):
 		return false
 	}
-	return !c.nodesDisjoint(a.NodeSelectors, b.NodeSelectors)
+	return a.nodes.mayMeet(b.nodes)
 }
 
 // disjoint is true when two sorted lists have nothing in common.

@@ -20,10 +20,12 @@ func (s *Snapshot) Equal(o *Snapshot) bool {
 	return s.digest == o.digest
 }
 
-// fingerprint hashes the whole content. Every list in a Snapshot has a defined
-// order, so that equal content gives equal text; quoting keeps different
-// content from looking alike.
-func (s *Snapshot) fingerprint() [32]byte {
+func (s *Snapshot) fingerprint() [32]byte { return sha256.Sum256([]byte(s.describe())) }
+
+// describe writes down the whole content. Every list in a Snapshot has a
+// defined order, so that equal content gives equal text; quoting keeps
+// different content from looking alike. The text holds passwords.
+func (s *Snapshot) describe() string {
 	var b bytes.Buffer
 	for _, p := range s.Pools {
 		p.describe(&b)
@@ -51,7 +53,7 @@ func (s *Snapshot) fingerprint() [32]byte {
 	for _, name := range slices.Sorted(maps.Keys(s.Communities)) {
 		fmt.Fprintf(&b, "community %q %v\n", name, s.Communities[name])
 	}
-	return sha256.Sum256(b.Bytes())
+	return b.String()
 }
 
 func (p *Pool) describe(b *bytes.Buffer) {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/heraldlb/herald/api/v1beta1"
 )
 
@@ -72,17 +70,4 @@ func (r report) selectPools(pools []*Pool, names []string, selectors []v1beta1.L
 		}
 	}
 	return out
-}
-
-// nodesDisjoint is true when it is certain that no node is selected by both.
-func (c *compiler) nodesDisjoint(a, b []labels.Selector) bool {
-	if len(c.objects.Nodes) == 0 {
-		return false
-	}
-	for _, n := range c.objects.Nodes {
-		if Matches(a, n.Labels) && Matches(b, n.Labels) {
-			return false
-		}
-	}
-	return true
 }

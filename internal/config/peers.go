@@ -11,15 +11,29 @@ import (
 // defaultBGPPort is the TCP port of BGP (RFC 4271, section 8).
 const defaultBGPPort = 179
 
+// placedPeer is a peer and the nodes that open its session.
+type placedPeer struct {
+	*Peer
+	nodes nodeSet
+}
+
 // peers compiles the usable BGPPeers, in name order.
 func (c *compiler) peers(profiles []*BFDProfile) []*Peer {
-	var out []*Peer
+	var placed []placedPeer
 	for _, o := range byAge(c.objects.Peers) {
 		r := c.about("BGPPeer", o)
 		peer := r.peer(o, profiles)
-		if peer != nil && !r.collides(peer, out) {
-			out = append(out, peer)
+		if peer == nil {
+			continue
 		}
+		p := placedPeer{Peer: peer, nodes: c.nodeSet(peer.NodeSelectors)}
+		if !r.collides(p, placed) {
+			placed = append(placed, p)
+		}
+	}
+	var out []*Peer
+	for _, p := range placed {
+		out = append(out, p.Peer)
 	}
 	slices.SortStableFunc(out, func(a, b *Peer) int { return strings.Compare(a.Name, b.Name) })
 	return out
@@ -156,21 +170,34 @@ func (r report) bfdProfile(name string, profiles []*BFDProfile) *BFDProfile {
 
 // collides reports what p and the older peers cannot be at once on a node that
 // may have both. It returns true if p is to be left out.
-func (r report) collides(p *Peer, older []*Peer) bool {
+//
+// That all peers of a node share one router ID and one AS is a rule of the
+// routing daemon under MetalLB, not of ours: sessions are independent here, so
+// it is worth a warning and no more, and one of each kind is enough.
+func (r report) collides(p placedPeer, older []placedPeer) bool {
+	var otherID, otherAS string
 	for _, o := range older {
-		if r.c.nodesDisjoint(p.NodeSelectors, o.NodeSelectors) {
+		same := p.Address == o.Address && p.Interface == o.Interface && p.Port == o.Port && p.VRF == o.VRF
+		differs := p.RouterID != o.RouterID || (p.MyASN != o.MyASN && p.VRF == o.VRF)
+		if !(same || differs) || !p.nodes.mayMeet(o.nodes) {
 			continue
 		}
-		if p.Address == o.Address && p.Interface == o.Interface && p.Port == o.Port && p.VRF == o.VRF {
-			r.errorf("spec.peerAddress", "BGPPeer %q has the same address, port and VRF: Herald doesn't support duplicate BGPPeers selecting the same node: expected node selectors that have no node in common", o.Name)
+		if same {
+			r.errorf("spec.peerAddress", "BGPPeer %q has the same address, port and VRF, and Herald doesn't support duplicate BGPPeers selecting the same node: expected node selectors that have no node in common", o.Name)
 			return true
 		}
-		if p.RouterID != o.RouterID {
-			r.warnf("spec.routerID", "BGPPeer %q selects the same node with another routerID: peers that select the same node must all have the same RouterID where a router sees both sessions", o.Name)
+		if p.RouterID != o.RouterID && otherID == "" {
+			otherID = o.Name
 		}
-		if p.MyASN != o.MyASN && p.VRF == o.VRF {
-			r.warnf("spec.myASN", "BGPPeer %q selects the same node with another myASN: peers must have the same myAsn within the same VRF where a router sees both sessions", o.Name)
+		if p.MyASN != o.MyASN && p.VRF == o.VRF && otherAS == "" {
+			otherAS = o.Name
 		}
+	}
+	if otherID != "" {
+		r.warnf("spec.routerID", "BGPPeer %q, which selects the same node, has another routerID: BGPPeers of one node must all have the same RouterID where one router sees both sessions", otherID)
+	}
+	if otherAS != "" {
+		r.warnf("spec.myASN", "BGPPeer %q, which selects the same node, has another myASN: BGPPeers of one node must have the same myAsn within the same VRF where one router sees both sessions", otherAS)
 	}
 	return false
 }

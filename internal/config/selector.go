@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/heraldlb/herald/api/v1beta1"
 )
@@ -40,9 +41,14 @@ func (r report) selector(field string, in *v1beta1.LabelSelector) (sel labels.Se
 	ok = true
 	var reqs []labels.Requirement
 	for _, key := range slices.Sorted(maps.Keys(in.MatchLabels)) {
-		req, err := labels.NewRequirement(key, selection.Equals, []string{in.MatchLabels[key]})
+		value := []string{in.MatchLabels[key]}
+		if !r.labelSyntax(field+".matchLabels", key, value) {
+			ok = false
+			continue
+		}
+		req, err := labels.NewRequirement(key, selection.Equals, value)
 		if err != nil {
-			r.errorf(field+".matchLabels", "invalid label selector: %v: expected a label key and a label value", err)
+			r.errorf(field+".matchLabels", "invalid label selector: %v", err)
 			ok = false
 			continue
 		}
@@ -91,10 +97,29 @@ func (r report) requirement(field string, in *v1beta1.LabelSelectorRequirement) 
 		r.warnf(field+".values", "duplicate value in %q: expected each value once", values)
 		values = unique
 	}
+	if !r.labelSyntax(field, in.Key, values) {
+		return nil, false
+	}
 	req, err := labels.NewRequirement(in.Key, op, values)
 	if err != nil {
-		r.errorf(field, "invalid label selector: %v: expected a label key and label values", err)
+		r.errorf(field, "invalid label selector: %v", err)
 		return nil, false
 	}
 	return req, true
+}
+
+// labelSyntax checks a label's key and values, and says what they should look
+// like in fewer words than the library does.
+func (r report) labelSyntax(field, key string, values []string) bool {
+	if len(validation.IsQualifiedName(key)) > 0 {
+		r.errorf(field, "invalid label selector: %q is not a label key: expected up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends, optionally after a domain name and '/'", key)
+		return false
+	}
+	for _, v := range values {
+		if len(validation.IsValidLabelValue(v)) > 0 {
+			r.errorf(field, "invalid label selector: %q is not a label value: expected up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", v)
+			return false
+		}
+	}
+	return true
 }
