@@ -51,6 +51,12 @@ type Config struct {
 	LeaseSeconds int
 	// Port is where kubectl logs and exec are served; 0 is a kubelet's 10250.
 	Port int
+	// TLSCert and TLSKey are the files of the certificate that kubectl logs and
+	// exec are served with; without them the agent makes one that nobody knows.
+	TLSCert, TLSKey string
+	// ClientCA is the file of the authority that signed the API server's client
+	// certificate. Without it nobody is asked who he is.
+	ClientCA string
 	// Log receives what the agent has to say.
 	Log *slog.Logger
 }

@@ -26,10 +26,9 @@ import (
 )
 
 // serveAPI serves what kubectl logs and kubectl exec need, on the node's
-// addresses, by virtual-kubelet's handlers. Nobody is asked who he is: a lab's
-// node is reachable from the lab only.
+// addresses, by virtual-kubelet's handlers.
 func (a *Agent) serveAPI(ctx context.Context) error {
-	cert, err := selfSigned(a.cfg)
+	tlsConfig, err := servingConfig(a.cfg)
 	if err != nil {
 		return err
 	}
@@ -41,7 +40,7 @@ func (a *Agent) serveAPI(ctx context.Context) error {
 	}, false)
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 30 * time.Second}
 	addr := ":" + strconv.Itoa(a.cfg.Port)
-	l, err := tls.Listen("tcp", addr, &tls.Config{Certificates: []tls.Certificate{cert}})
+	l, err := tls.Listen("tcp", addr, tlsConfig)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
@@ -50,6 +49,32 @@ func (a *Agent) serveAPI(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+func servingConfig(cfg Config) (*tls.Config, error) {
+	var cert tls.Certificate
+	var err error
+	if cfg.TLSCert == "" {
+		cert, err = selfSigned(cfg)
+	} else {
+		cert, err = tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load the serving certificate: %w", err)
+	}
+	out := &tls.Config{Certificates: []tls.Certificate{cert}}
+	if cfg.ClientCA == "" {
+		return out, nil
+	}
+	pem, err := os.ReadFile(cfg.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("read the client authority: %w", err)
+	}
+	out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !out.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("client authority %s: expected a PEM certificate", cfg.ClientCA)
+	}
+	return out, nil
 }
 
 // selfSigned is a certificate that nobody verifies: an API server without

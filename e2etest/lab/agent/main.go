@@ -52,6 +52,9 @@ func parseFlags(args []string) (cfg Config, netns string, err error) {
 	dns := fs.String("cluster-dns", "", "name servers of the pods, with commas")
 	fs.IntVar(&cfg.LeaseSeconds, "lease-seconds", 40, "life of the node's Lease, which is renewed four times in it")
 	fs.IntVar(&cfg.Port, "port", 10250, "port for kubectl logs and exec")
+	fs.StringVar(&cfg.TLSCert, "tls-cert", "", "certificate for that port; empty: one that nobody knows")
+	fs.StringVar(&cfg.TLSKey, "tls-key", "", "key of that certificate")
+	fs.StringVar(&cfg.ClientCA, "client-ca", "", "authority that a client of that port must be signed by; empty: anybody is served")
 	if err := fs.Parse(args); err != nil {
 		return cfg, "", err
 	}
