@@ -116,7 +116,6 @@ var libraries = []library{
 	{"github.com/mdlayher/netlink", []string{"speaker/link"}, "links are watched in one place"},
 	{"golang.org/x/sys", []string{"speaker/l2", "speaker/link"}, "system calls are for those who own sockets"},
 	{"sigs.k8s.io/yaml", []string{"speaker/link", "internal/config/configtest"}, "one file is read as YAML: the interfaces that never announce"},
-	{"golang.org/x/tools", []string{"internal/docgen"}, "a generator reads code; the product does not"},
 	{"pgregory.net/rapid", forTests, "properties are tests"},
 	{"github.com/google/go-cmp", forTests, "comparisons with a difference are tests"},
 }
