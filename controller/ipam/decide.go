@@ -347,7 +347,7 @@ func (a *Allocator) take(e *entry, addrs []netip.Addr, need need) *Refusal {
 	switch {
 	case p == nil && !a.outlives(e):
 		return &Refusal{reason.AddressNotInPool, "no pool holds " + list(keep)}
-	case p != nil && !p.admits(svc, a.namespaces):
+	case p != nil && !p.keepsHolder(svc, a.namespaces):
 		return notAdmitted(p, svc)
 	}
 	if slices.Equal(keep, e.addrs) && e.sharing == sharingOf(svc) && slices.Equal(e.ports, svc.Ports) {

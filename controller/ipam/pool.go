@@ -43,6 +43,13 @@ func (p *pool) newStocks() (v4, v6 *stock) {
 	return newStock(p, list4, p.cfg.AvoidBuggyIPs), newStock(p, list6, false)
 }
 
+// keepsHolder reports whether a Service that holds addresses of the pool may
+// keep them. A serviceAllocation that cannot be read takes nothing away, since
+// nobody knows that the pool stopped to admit the Service.
+func (p *pool) keepsHolder(svc *service.Service, namespaces map[string]labels.Set) bool {
+	return p.cfg.Pin != nil && p.cfg.Pin.Incomplete || p.admits(svc, namespaces)
+}
+
 // enlist notes that e holds addresses from p; nil is no pool.
 func (p *pool) enlist(e *entry) {
 	e.pool = p
@@ -124,13 +131,19 @@ func sameRules(a, b *config.Pool) bool {
 	if a.Pin == nil {
 		return true
 	}
-	return a.Pin.Priority == b.Pin.Priority && a.Pin.AnyNamespace == b.Pin.AnyNamespace &&
+	return a.Pin.Incomplete == b.Pin.Incomplete && a.Pin.Priority == b.Pin.Priority && a.Pin.AnyNamespace == b.Pin.AnyNamespace &&
 		maps.Equal(a.Pin.Namespaces, b.Pin.Namespaces) &&
 		slices.EqualFunc(a.Pin.NamespaceSelectors, b.Pin.NamespaceSelectors, sameSelector) &&
 		slices.EqualFunc(a.Pin.ServiceSelectors, b.Pin.ServiceSelectors, sameSelector)
 }
 
-func sameSelector(a, b labels.Selector) bool { return a.String() == b.String() }
+// sameSelector compares by text, which is the same for a selector that matches
+// nothing and one that matches everything.
+func sameSelector(a, b labels.Selector) bool {
+	_, some := a.Requirements()
+	_, others := b.Requirements()
+	return some == others && a.String() == b.String()
+}
 
 // A Usage says how much of a pool is in use. An address that several Services
 // share counts once. A number too large for an int64 is the largest int64.
