@@ -11,8 +11,11 @@ import (
 // Set adds or changes a Service. Only Services that this speaker serves belong
 // here; for any other call Delete.
 func (x *Index) Set(s plan.Service) {
-	delete(x.removed, s.Key)
 	e, ok := x.services[s.Key]
+	if ok && e.service.Service == s.Service && equalEndpoints(e.service.Endpoints, s.Endpoints) {
+		return
+	}
+	delete(x.removed, s.Key)
 	if ok && slices.Equal(e.service.Holds(), s.Holds()) && e.service.Created.Equal(s.Created) {
 		// It stays where it is in its group.
 		e.service = s
@@ -38,6 +41,20 @@ func (x *Index) Set(s plan.Service) {
 		}
 	}
 	x.regroup(touched, e)
+}
+
+// equalEndpoints tells whether two answers to "who can serve" are the same.
+// How many endpoints a node has decides nothing.
+func equalEndpoints(a, b service.Endpoints) bool {
+	if a.Any != b.Any || len(a.Nodes) != len(b.Nodes) {
+		return false
+	}
+	for node := range a.Nodes {
+		if b.Nodes[node] == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Delete removes a Service.

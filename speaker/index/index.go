@@ -107,10 +107,20 @@ func (x *Index) DeleteNode(name string) {
 // Len is the number of Services.
 func (x *Index) Len() int { return len(x.services) }
 
-// Has tells whether the Service is in the index.
-func (x *Index) Has(key service.Key) bool {
-	_, ok := x.services[key]
-	return ok
+// Get returns a Service as it was set last.
+func (x *Index) Get(key service.Key) (plan.Service, bool) {
+	e, ok := x.services[key]
+	if !ok {
+		return plan.Service{}, false
+	}
+	return e.service, true
+}
+
+// Reporter is the node that tells what concerns the cluster as a whole, "" if
+// no node is alive.
+func (x *Index) Reporter() string {
+	x.compile()
+	return x.cluster.Reporter()
 }
 
 // L2 is a copy of everything that this node announces.

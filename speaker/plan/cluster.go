@@ -115,6 +115,15 @@ func Compile(f Facts) *Cluster {
 	return c
 }
 
+// Reporter is the node that tells what concerns the cluster as a whole: the
+// first live one in name order, "" if none is.
+func (c *Cluster) Reporter() string {
+	if c.reporter < 0 {
+		return ""
+	}
+	return c.nodes[c.reporter].name
+}
+
 // nodeOf asks the questions that concern the node alone.
 func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
 	out := node{name: n.Name, labels: n.Labels, live: alive || !f.Members.Enabled}
