@@ -59,6 +59,10 @@ func (b *Ballot) decide(k, i, owner int) desired.Decision {
 		what = b.cluster.missing(st, i)
 	}
 	d.Message = message(d.Reason, what)
+	if d.Reports && owner < 0 && st.bar == "" {
+		// The reason is this node's, the question was why nobody announces.
+		d.Message = "No node may announce the Service. " + b.cluster.nodes[i].name + " comes closest: " + d.Message
+	}
 	return d
 }
 

@@ -52,13 +52,13 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 	}
 	fits := false
 	for _, ad := range pool.L2 {
-		if !any(ad.ServiceSelectors, s.Labels) {
+		if !config.Matches(ad.ServiceSelectors, s.Labels) {
 			continue
 		}
 		if s.AllowsSharing && len(ad.ServiceSelectors) > 0 {
 			return false, 0
 		}
-		if !any(ad.NodeSelectors, n.Labels) {
+		if !config.Matches(ad.NodeSelectors, n.Labels) {
 			continue
 		}
 		for _, i := range member.Interfaces {
@@ -68,15 +68,6 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 		score += weight(ad, n)
 	}
 	return fits, score
-}
-
-func any(selectors []labels.Selector, set labels.Set) bool {
-	for _, s := range selectors {
-		if s.Matches(set) {
-			return true
-		}
-	}
-	return len(selectors) == 0
 }
 
 func weight(ad *config.L2Advertisement, n observed.Node) (sum int) {

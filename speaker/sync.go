@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/desired"
+	"github.com/heraldlb/herald/speaker/index"
+	"github.com/heraldlb/herald/speaker/link"
+	"github.com/heraldlb/herald/speaker/observed"
+)
+
+// store reads the caches. It is asked from the loop only.
+type store interface {
+	// Slices returns the EndpointSlices of a Service. They are not changed.
+	Slices(ctx context.Context, key service.Key) ([]*discoveryv1.EndpointSlice, error)
+	// Objects returns all objects of the configuration.
+	Objects(ctx context.Context) (config.Objects, error)
+}
+
+// ring is the membership. None of its methods blocks, but for Flush.
+type ring interface {
+	Members() observed.Members
+	Changed() <-chan struct{}
+	SetPhase(observed.Phase)
+	SetInterfaces([]observed.Interface)
+	// Refresh says that the list of peers may have changed.
+	Refresh()
+	// Flush returns when every member knows this node's phase, or ctx ends.
+	Flush(ctx context.Context) error
+}
+
+// announcer is the layer 2 room. None of its methods blocks.
+type announcer interface {
+	Set(desired.L2)
+	Apply(desired.L2Change)
+	SetLinks(observed.Links)
+}
+
+// reporter tells the cluster. None of its methods blocks.
+type reporter interface {
+	// Changed takes the first time what was decided on every Service, and then
+	// what is different.
+	Changed(changed []desired.Decision, removed []service.Key)
+	// SetProblems takes the problems of the configuration that is in force.
+	SetProblems([]config.Problem)
+}
+
+// rooms are what the loop reads from and tells.
+type rooms struct {
+	store  store
+	ring   ring
+	l2     announcer
+	report reporter
+}
+
+// loop is the one goroutine that owns the index: it takes the notes, asks the
+// plan and tells the rooms.
+type loop struct {
+	rooms
+	log   *slog.Logger
+	node  string
+	class string
+	inbox *inbox
+	index *index.Index
+
+	links    observed.Links
+	exclude  link.Exclude
+	snapshot *config.Snapshot
+	// tells is true while this node tells of the problems on the objects.
+	tells atomic.Bool
+	// planned is true once the plan was reported for the first time.
+	planned bool
+	// linked and synced are true once the links and the caches are known.
+	linked, synced bool
+	// ready is true from the moment on that this node knows the cluster.
+	ready bool
+	// waiting says what the speaker still waits for; "" once it is ready.
+	waiting atomic.Pointer[string]
+}
+
+func newLoop(o options, log *slog.Logger, in *inbox, r rooms) *loop {
+	l := &loop{rooms: r, log: log, node: o.node, class: o.class, inbox: in, index: index.New(o.node, o.ignoreExclude)}
+	l.wait("the API server's objects")
+	return l
+}
+
+// run works until ctx ends. Then it still announces: see drain.
+func (l *loop) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.inbox.wake:
+		case <-l.ring.Changed():
+		}
+		if err := l.step(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// step takes what happened into the index and passes on what follows from it.
+func (l *loop) step(ctx context.Context) error {
+	n := l.inbox.take()
+	l.synced = n.synced
+	if n.peers {
+		l.ring.Refresh()
+	}
+	l.takeLinks(n)
+	for name, node := range n.nodes {
+		if node == nil {
+			l.index.DeleteNode(name)
+		} else {
+			l.index.SetNode(*node)
+		}
+	}
+	if err := l.takeServices(ctx, n); err != nil {
+		return err
+	}
+	if l.synced && (n.config || l.snapshot == nil) {
+		if err := l.compile(ctx); err != nil {
+			return err
+		}
+	}
+	l.becomeReady()
+	l.index.SetMembers(l.ring.Members())
+	if l.ready {
+		l.flush()
+	}
+	return nil
+}
+
+// flush tells the rooms what is different now.
+func (l *loop) flush() {
+	c := l.index.Flush()
+	if len(c.L2.Announce) > 0 || len(c.L2.Withdraw) > 0 {
+		l.l2.Apply(c.L2)
+	}
+	if len(c.Decisions) > 0 || len(c.Removed) > 0 || !l.planned {
+		l.planned = true
+		l.report.Changed(c.Decisions, c.Removed)
+	}
+	l.tells.Store(l.index.Reporter() == l.node)
+}
+
+// takeLinks passes on which interfaces may announce.
+func (l *loop) takeLinks(n notes) {
+	if n.links == nil && n.exclude == nil {
+		return
+	}
+	if n.links != nil {
+		l.links, l.linked = *n.links, true
+	}
+	if n.exclude != nil {
+		l.exclude = *n.exclude
+	}
+	if !l.linked {
+		return
+	}
+	usable := link.Announcing(l.links, l.exclude)
+	l.l2.SetLinks(usable)
+	l.ring.SetInterfaces(link.Interfaces(usable))
+}
+
+// takeServices brings the index up to date with the Services and endpoints
+// that changed.
+func (l *loop) takeServices(ctx context.Context, n notes) error {
+	for key, svc := range n.services {
+		if svc == nil || !l.ours(svc) {
+			l.index.Delete(key)
+			continue
+		}
+		now, _ := l.index.Get(key)
+		known := now.Service != nil
+		now.Service = service.Parse(svc)
+		if _, moved := n.endpoints[key]; moved || !known {
+			if err := l.readEndpoints(ctx, key, &now.Endpoints); err != nil {
+				return err
+			}
+			delete(n.endpoints, key)
+		}
+		l.index.Set(now)
+	}
+	for key := range n.endpoints {
+		now, ok := l.index.Get(key)
+		if !ok {
+			continue
+		}
+		if err := l.readEndpoints(ctx, key, &now.Endpoints); err != nil {
+			return err
+		}
+		l.index.Set(now)
+	}
+	return nil
+}
+
+func (l *loop) readEndpoints(ctx context.Context, key service.Key, to *service.Endpoints) error {
+	slices, err := l.store.Slices(ctx, key)
+	if err != nil {
+		return err
+	}
+	*to = service.MergeEndpoints(slices)
+	return nil
+}
+
+// ours tells whether the Service is one for this load balancer.
+func (l *loop) ours(svc *corev1.Service) bool {
+	class := ""
+	if svc.Spec.LoadBalancerClass != nil {
+		class = *svc.Spec.LoadBalancerClass
+	}
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && class == l.class
+}
+
+// compile puts the configuration in force that the objects make now.
+func (l *loop) compile(ctx context.Context) error {
+	objects, err := l.store.Objects(ctx)
+	if err != nil {
+		return err
+	}
+	snapshot, problems := config.Compile(objects)
+	l.report.SetProblems(problems)
+	if l.snapshot != nil && l.snapshot.Equal(snapshot) {
+		return nil
+	}
+	l.log.Info("new configuration in force", "pools", len(snapshot.Pools),
+		"l2advertisements", len(snapshot.L2Advertisements), "problems", len(problems))
+	l.snapshot = snapshot
+	l.index.SetConfig(snapshot)
+	return nil
+}
+
+// becomeReady tells everybody, once, that this node knows the cluster. Before,
+// it announces nothing and is nobody's candidate: a speaker that was just born
+// takes nothing from its elders.
+func (l *loop) becomeReady() {
+	if l.ready {
+		return
+	}
+	switch m := l.ring.Members(); {
+	case !l.synced || l.snapshot == nil:
+		l.wait("the API server's objects")
+	case !l.linked:
+		l.wait("the interfaces of this node")
+	case !m.Settled && m.Waiting != "":
+		l.wait("the membership ring: " + m.Waiting)
+	case !m.Settled:
+		l.wait("the membership ring")
+	default:
+		l.ready = true
+		l.index.SetReady(true)
+		l.ring.SetPhase(observed.Ready)
+		l.wait("")
+		l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
+	}
+}
+
+// wait notes what keeps the speaker from being ready.
+func (l *loop) wait(what string) {
+	if old := l.waiting.Load(); old != nil && *old == what {
+		return
+	}
+	l.waiting.Store(&what)
+	if what != "" {
+		l.log.Info("waiting for "+what, "node", l.node)
+	}
+}
+
+// unready is the readiness check: nil, or what the speaker waits for.
+func (l *loop) unready() error {
+	if what := *l.waiting.Load(); what != "" {
+		return waitingError(what)
+	}
+	return nil
+}
+
+type waitingError string
+
+func (e waitingError) Error() string { return "waiting for " + string(e) }
+
+const (
+	// tellWithin bounds how long the other speakers are told of the drain.
+	tellWithin = 500 * time.Millisecond
+	// handOver is how long this node still answers after the others know: they
+	// announce first. With tellWithin it is less than the 2 s after which old
+	// manifests kill the process.
+	handOver = 300 * time.Millisecond
+)
+
+// drain hands over what this node announces and then stops answering. The loop
+// has ended, so until then nothing changes here.
+func (l *loop) drain() {
+	announced := l.index.L2()
+	l.log.Info("draining", "node", l.node, "addresses", len(announced))
+	l.ring.SetPhase(observed.Draining)
+	if len(announced) > 0 && l.heirs() {
+		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
+		if err := l.ring.Flush(ctx); err != nil {
+			l.log.Warn("not every speaker knows that this one drains", "err", err)
+		}
+		cancel()
+		time.Sleep(handOver)
+	}
+	l.l2.Set(nil)
+	l.log.Info("drained", "node", l.node)
+}
+
+// heirs tells whether another speaker can take over.
+func (l *loop) heirs() bool {
+	for _, m := range l.ring.Members().Members {
+		if m.Node != l.node && (m.Phase == observed.Ready || m.Phase == observed.Restarting) {
+			return true
+		}
+	}
+	return false
+}

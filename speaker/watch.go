@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/heraldlb/herald/api/v1beta1"
+	"github.com/heraldlb/herald/api/v1beta2"
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/membership"
+	"github.com/heraldlb/herald/speaker/observed"
+)
+
+// byService is the index of EndpointSlices by their Service.
+const byService = "service"
+
+// kinds are those of the configuration.
+func kinds() []client.Object {
+	return []client.Object{
+		&v1beta1.IPAddressPool{}, &v1beta1.L2Advertisement{}, &v1beta1.BGPAdvertisement{},
+		&v1beta1.BFDProfile{}, &v1beta1.Community{}, &v1beta2.BGPPeer{},
+	}
+}
+
+// cacheOptions keeps in memory what the plan reads, and no more: there may be
+// many thousands of Services and endpoints, on every node of the cluster.
+func cacheOptions(o options) map[client.Object]cache.ByObject {
+	everywhere := map[string]cache.Config{cache.AllNamespaces: {}}
+	shared := true // nobody changes what the cache hands out
+	by := map[client.Object]cache.ByObject{
+		&corev1.Service{}: {
+			Namespaces:            everywhere,
+			Field:                 fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
+			Transform:             slimService,
+			UnsafeDisableDeepCopy: &shared,
+		},
+		&discoveryv1.EndpointSlice{}: {
+			Namespaces:            everywhere,
+			Label:                 served(),
+			Transform:             slimSlice,
+			UnsafeDisableDeepCopy: &shared,
+		},
+		&corev1.Node{}: {Transform: slimNode},
+	}
+	// The ring calls the speakers' pods; the report needs this pod alone.
+	pods := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", o.pod), Transform: slimPod}
+	if o.ring {
+		pods = cache.ByObject{Label: o.peers, Transform: slimPod}
+	}
+	by[&corev1.Pod{}] = pods
+	return by
+}
+
+// watch makes the API's events into notes. Once the cache runs and has shown
+// all there is, the returned function ends; the inbox then says so.
+func watch(ctx context.Context, c cache.Cache, o options, in *inbox) (func(context.Context) error, error) {
+	if err := c.IndexField(ctx, &discoveryv1.EndpointSlice{}, byService, serviceOf); err != nil {
+		return nil, fmt.Errorf("index the EndpointSlices: %w", err)
+	}
+	handlers := map[client.Object]toolscache.ResourceEventHandler{
+		&corev1.Service{}:            handler(in.service),
+		&discoveryv1.EndpointSlice{}: handler(in.slice),
+		&corev1.Node{}:               handler(in.node),
+	}
+	if o.ring {
+		handlers[&corev1.Pod{}] = handler(func(*corev1.Pod, bool) { in.put(func(n *notes) { n.peers = true }) })
+	}
+	for _, kind := range kinds() {
+		handlers[kind] = configHandler(in)
+	}
+	var synced []toolscache.InformerSynced
+	for obj, h := range handlers {
+		informer, err := c.GetInformer(ctx, obj, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("watch %T: %w", obj, err)
+		}
+		registration, err := informer.AddEventHandler(h)
+		if err != nil {
+			return nil, fmt.Errorf("watch %T: %w", obj, err)
+		}
+		synced = append(synced, registration.HasSynced)
+	}
+	return func(ctx context.Context) error {
+		if awaitAll(ctx, synced) {
+			in.sync()
+		}
+		<-ctx.Done()
+		return nil
+	}, nil
+}
+
+// awaitAll returns true when all have synced, false when ctx ended before.
+func awaitAll(ctx context.Context, synced []toolscache.InformerSynced) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for len(synced) > 0 {
+		if synced[0]() {
+			synced = synced[1:]
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// handler calls note for every object that comes, changes or goes.
+func handler[T client.Object](note func(obj T, gone bool)) toolscache.ResourceEventHandlerFuncs {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) {
+			if o, ok := obj.(T); ok {
+				note(o, false)
+			}
+		},
+		UpdateFunc: func(_, obj any) {
+			if o, ok := obj.(T); ok {
+				note(o, false)
+			}
+		},
+		DeleteFunc: func(obj any) {
+			if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+				obj = last.Obj
+			}
+			if o, ok := obj.(T); ok {
+				note(o, true)
+			}
+		},
+	}
+}
+
+// configHandler notes changes of what users write: a status is none.
+func configHandler(in *inbox) toolscache.ResourceEventHandlerFuncs {
+	note := func(any) { in.put(func(n *notes) { n.config = true }) }
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    note,
+		DeleteFunc: note,
+		UpdateFunc: func(before, after any) {
+			a, okA := before.(client.Object)
+			b, okB := after.(client.Object)
+			if okA && okB && a.GetGeneration() == b.GetGeneration() && maps.Equal(a.GetLabels(), b.GetLabels()) {
+				return
+			}
+			note(after)
+		},
+	}
+}
+
+func (b *inbox) service(s *corev1.Service, gone bool) {
+	if gone {
+		s = &corev1.Service{ObjectMeta: s.ObjectMeta} // of no type: none of ours
+	}
+	key := service.Key{Namespace: s.Namespace, Name: s.Name}
+	b.put(func(n *notes) { n.services[key] = s })
+}
+
+func (b *inbox) slice(s *discoveryv1.EndpointSlice, _ bool) {
+	key := service.Key{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
+	b.put(func(n *notes) { n.endpoints[key] = struct{}{} })
+}
+
+func (b *inbox) node(node *corev1.Node, gone bool) {
+	if gone {
+		b.put(func(n *notes) { n.nodes[node.Name] = nil })
+		return
+	}
+	seen := nodeOf(node)
+	b.put(func(n *notes) { n.nodes[node.Name] = &seen })
+}
+
+// nodeOf keeps of a Node what the plan asks for.
+func nodeOf(node *corev1.Node) observed.Node {
+	n := observed.Node{Name: node.Name, Labels: node.Labels}
+	// The label's value has no meaning.
+	_, n.Excluded = node.Labels[corev1.LabelNodeExcludeBalancers]
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeNetworkUnavailable {
+			n.NetworkUnavailable = c.Status == corev1.ConditionTrue
+		}
+	}
+	return n
+}
+
+func serviceOf(obj client.Object) []string {
+	return []string{obj.GetLabels()[discoveryv1.LabelServiceName]}
+}
+
+// caches implements store.
+type caches struct{ client.Reader }
+
+func (c caches) Slices(ctx context.Context, key service.Key) ([]*discoveryv1.EndpointSlice, error) {
+	var list discoveryv1.EndpointSliceList
+	if err := c.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{byService: key.Name}); err != nil {
+		return nil, fmt.Errorf("list the EndpointSlices of %s: %w", key, err)
+	}
+	slices := make([]*discoveryv1.EndpointSlice, len(list.Items))
+	for i := range list.Items {
+		slices[i] = &list.Items[i]
+	}
+	return slices, nil
+}
+
+func (c caches) Objects(ctx context.Context) (config.Objects, error) {
+	var (
+		pools       v1beta1.IPAddressPoolList
+		l2          v1beta1.L2AdvertisementList
+		bgp         v1beta1.BGPAdvertisementList
+		profiles    v1beta1.BFDProfileList
+		communities v1beta1.CommunityList
+		peers       v1beta2.BGPPeerList
+	)
+	for _, list := range []client.ObjectList{&pools, &l2, &bgp, &profiles, &communities, &peers} {
+		if err := c.List(ctx, list); err != nil {
+			return config.Objects{}, fmt.Errorf("list %T: %w", list, err)
+		}
+	}
+	return config.Objects{
+		Pools: pools.Items, L2Advertisements: l2.Items, BGPAdvertisements: bgp.Items,
+		BFDProfiles: profiles.Items, Communities: communities.Items, Peers: peers.Items,
+	}, nil
+}
+
+// speakers lists the speakers' pods as members to call. It waits for the cache.
+func speakers(c cache.Cache) func(context.Context) ([]membership.Peer, error) {
+	return func(ctx context.Context) ([]membership.Peer, error) {
+		if !c.WaitForCacheSync(ctx) {
+			return nil, fmt.Errorf("wait for the list of the speakers' pods: %w", context.Cause(ctx))
+		}
+		var pods corev1.PodList
+		if err := c.List(ctx, &pods); err != nil {
+			return nil, fmt.Errorf("list the speakers' pods: %w", err)
+		}
+		var peers []membership.Peer
+		for _, p := range pods.Items {
+			ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+			if p.Spec.NodeName == "" || ended {
+				continue
+			}
+			// An address that cannot be read is one that is not there yet.
+			addr, _ := netip.ParseAddr(p.Status.PodIP)
+			peers = append(peers, membership.Peer{Node: p.Spec.NodeName, Addr: addr})
+		}
+		return peers, nil
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/heraldlb/herald/api/v1beta1"
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/observed"
+)
+
+// What the cache drops must not change what the plan sees.
+func TestSlimServiceLosesNothingThatDecides(t *testing.T) {
+	class := "a.b/c"
+	full := func() *corev1.Service {
+		return &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "default", Name: "web", UID: "u1", Labels: map[string]string{"app": "web"},
+				CreationTimestamp: metav1.Unix(100, 0),
+				Annotations: map[string]string{
+					"metallb.io/ip-allocated-from-pool":                "pool",
+					"metallb.universe.tf/allow-shared-ip":              "key",
+					"kubectl.kubernetes.io/last-applied-configuration": "{…}",
+				},
+			},
+			Spec: corev1.ServiceSpec{
+				Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &class,
+				ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
+				ClusterIPs:            []string{"10.96.0.1"}, Selector: map[string]string{"app": "web"},
+				Ports: []corev1.ServicePort{{Port: 80, Protocol: corev1.ProtocolTCP}},
+			},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
+				Ingress: []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}, {IP: "fd00::1"}},
+			}},
+		}
+	}
+	want := service.Parse(full())
+	slim, err := slimService(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := service.Parse(slim.(*corev1.Service))
+	// Only the controller asks for these.
+	want.ClusterIPs, want.Ports, want.BackendKey = got.ClusterIPs, got.Ports, got.BackendKey
+	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
+		t.Errorf("(-full +slim):\n%s", diff)
+	}
+	if n := len(slim.(*corev1.Service).Annotations); n != 2 {
+		t.Errorf("%d annotations are kept, want the 2 of ours", n)
+	}
+}
+
+func TestSlimSliceLosesNothingThatDecides(t *testing.T) {
+	yes, no, node := true, false, "node-a"
+	full := func() *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			Endpoints: []discoveryv1.Endpoint{
+				{NodeName: &node, Addresses: []string{"10.1.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
+				{NodeName: &node, Addresses: []string{"10.1.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes}},
+				{Addresses: []string{"10.1.0.3"}, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no}},
+			},
+		}
+	}
+	slim, err := slimSlice(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := service.MergeEndpoints([]*discoveryv1.EndpointSlice{full()})
+	if diff := cmp.Diff(want, service.MergeEndpoints([]*discoveryv1.EndpointSlice{slim.(*discoveryv1.EndpointSlice)})); diff != "" {
+		t.Errorf("(-full +slim):\n%s", diff)
+	}
+	if got := serviceOf(slim.(*discoveryv1.EndpointSlice)); got[0] != "web" {
+		t.Errorf("the slice belongs to %q, want web", got)
+	}
+}
+
+func TestSlimNodeLosesNothingThatDecides(t *testing.T) {
+	full := func() *corev1.Node {
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-a", Labels: map[string]string{
+				"zone": "east", "node.kubernetes.io/exclude-from-external-load-balancers": "false",
+			}},
+			Status: corev1.NodeStatus{
+				Images:     []corev1.ContainerImage{{Names: []string{"big"}}},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}},
+			},
+		}
+	}
+	slim, err := slimNode(full())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := nodeOf(slim.(*corev1.Node))
+	if diff := cmp.Diff(nodeOf(full()), got); diff != "" {
+		t.Errorf("(-full +slim):\n%s", diff)
+	}
+	want := observed.Node{Name: "node-a", Labels: full().Labels, NetworkUnavailable: true, Excluded: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestStatusOfConfigurationIsNoNews(t *testing.T) {
+	in := newInbox()
+	h := configHandler(in)
+	before := &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: "pool", Generation: 1}}
+	news := func(change func(*v1beta1.IPAddressPool)) bool {
+		in.take()
+		after := before.DeepCopy()
+		change(after)
+		h.OnUpdate(before, after)
+		return in.take().config
+	}
+	if news(func(p *v1beta1.IPAddressPool) { p.Status.AssignedIPv4 = 7 }) {
+		t.Error("a status is taken for news")
+	}
+	if !news(func(p *v1beta1.IPAddressPool) { p.Generation = 2 }) {
+		t.Error("a new spec is not noticed")
+	}
+	if !news(func(p *v1beta1.IPAddressPool) { p.Labels = map[string]string{"a": "b"} }) {
+		t.Error("a new label, which selectors may ask for, is not noticed")
+	}
+}
+
+func TestHeadlessServicesAreNotWatched(t *testing.T) {
+	for set, want := range map[string]bool{
+		"kubernetes.io/service-name=web":                                 true,
+		"kubernetes.io/service-name=web,service.kubernetes.io/headless=": false,
+		"app=web": false,
+	} {
+		l, err := labels.ConvertSelectorToLabelsMap(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := served().Matches(l); got != want {
+			t.Errorf("slice with %s: watched %v, want %v", set, got, want)
+		}
+	}
+}
