@@ -183,6 +183,7 @@ func newFakeOS() *fakeOS {
 	k := &fakeOS{joined: make(map[membership]bool), absent: make(map[int]bool), closed: make(chan struct{})}
 	for p := range k.frames {
 		k.frames[p] = make(chan incoming)
+		k.filters[p] = (&filter{}).program() // as a real socket is opened
 	}
 	return k
 }

@@ -197,16 +197,14 @@ func sourceLinkLayer(frame []byte) (hwAddr, bool) {
 // icmp6Checksum sums the ICMPv6 message of a frame and its pseudo-header
 // (RFC 8200 section 8.1). It is zero for a frame whose checksum is right.
 func icmp6Checksum(frame []byte) uint16 {
-	var sum uint32
-	for b := frame[ip6Source:]; len(b) > 0; {
-		if len(b) == 1 {
-			sum += uint32(b[0]) << 8
-			break
-		}
-		sum += uint32(binary.BigEndian.Uint16(b))
-		b = b[2:]
+	sum := uint64(len(frame)-icmpType) + protocolICMPv6
+	b := frame[ip6Source:]
+	for ; len(b) >= 4; b = b[4:] {
+		sum += uint64(binary.BigEndian.Uint32(b))
 	}
-	sum += uint32(len(frame)-icmpType) + protocolICMPv6
+	var rest [4]byte // what is left, padded with zeros
+	copy(rest[:], b)
+	sum += uint64(binary.BigEndian.Uint32(rest[:]))
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}

@@ -10,9 +10,12 @@ import (
 	"github.com/heraldlb/herald/speaker/desired"
 )
 
-// shardCount is large enough that a shard of a 10,000 address table holds
-// about ten entries: replacing one is cheap, and so is a lookup.
-const shardCount = 1024
+// A shard of a table of 10,000 addresses holds two or three, so that replacing
+// it for one change is cheap.
+const (
+	shardBits  = 12
+	shardCount = 1 << shardBits
+)
 
 // A table maps addresses to entries. Readers take no lock and allocate
 // nothing; writers are serialised by their caller and replace whole shards.
@@ -143,5 +146,5 @@ func shardOf(addr netip.Addr) int {
 	const golden = 0x9e3779b97f4a7c15
 	b := addr.As16()
 	h := binary.BigEndian.Uint64(b[8:]) + binary.BigEndian.Uint64(b[:8])*golden
-	return int(h * golden >> (64 - 10))
+	return int(h * golden >> (64 - shardBits))
 }
