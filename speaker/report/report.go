@@ -1,0 +1,489 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/heraldlb/herald/api/v1beta1"
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/desired"
+)
+
+const (
+	workers = 4
+	// A node that starts, or takes over for another, may have thousands of
+	// objects to write. They must not crowd out the writes that assign
+	// addresses.
+	writesPerSecond = 200
+	writesBurst     = 400
+)
+
+// Config is what a Reporter needs. Logger and Metrics may be nil.
+type Config struct {
+	Node, Pod, Namespace string
+	// Client writes; it reads from the cache.
+	Client client.Client
+	// Cache tells what is there. Give its manager CacheOptions.
+	Cache cache.Informers
+	// Tells says, when it is asked, whether this node is the one that writes
+	// events on the objects of the configuration. Nil means never.
+	Tells   func() bool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Reporter is the room. Its methods may be called from any goroutine, before,
+// during and after Run, and never block.
+type Reporter struct {
+	me      identity
+	podName string
+	cluster cluster
+	log     *slog.Logger
+	metrics *metrics
+	limit   *rate.Limiter
+	queue   workqueue.TypedRateLimitingInterface[service.Key]
+	now     func() time.Time
+	tells   func() bool
+
+	config chan struct{} // the configuration's problems, or their object, changed
+
+	mu      sync.Mutex // guards the rest
+	planned bool       // the plan has spoken: what it does not name is a leftover
+	entries map[service.Key]*entry
+	// problems of the configuration, once it was compiled.
+	problems []config.Problem
+	compiled bool
+	state    *v1beta1.ConfigurationState
+}
+
+// entry is a Service that this node announces or reports, or for which a
+// ServiceL2Status exists. Most Services of a cluster have none.
+type entry struct {
+	decision *desired.Decision
+	statuses map[string]*v1beta1.ServiceL2Status
+	// condition is what this node wrote or found as the reporter, nil when it
+	// is not the reporter; version is the Service's after that.
+	condition *metav1.Condition
+	version   string
+	uid       types.UID
+}
+
+// cluster is the API server. Reads come from a cache, which may lag behind the
+// writes; those return the object's new version.
+type cluster interface {
+	// watch returns when everything that is there has been seen.
+	watch(ctx context.Context, to handlers) error
+	pod(ctx context.Context, name string) (metav1.OwnerReference, error)
+	service(ctx context.Context, key service.Key) (*corev1.Service, error)
+
+	createStatus(ctx context.Context, s *v1beta1.ServiceL2Status) error
+	setStatus(ctx context.Context, name string, s v1beta1.ServiceL2StatusStatus) (version string, err error)
+	deleteStatus(ctx context.Context, name string) error
+	// setCondition writes, or with nil takes away, the Service's condition.
+	setCondition(ctx context.Context, key service.Key, uid types.UID, c *metav1.Condition) (version string, err error)
+	serviceEvent(ctx context.Context, svc *corev1.Service, n note) error
+
+	createState(ctx context.Context, s *v1beta1.ConfigurationState) error
+	setState(ctx context.Context, name string, s v1beta1.ConfigurationStateStatus) (version string, err error)
+	problemEvent(ctx context.Context, p config.Problem) error
+}
+
+// handlers are told what is there. They do not block; gone says that the
+// object was deleted.
+type handlers interface {
+	serviceSeen(svc *corev1.Service)
+	statusSeen(s *v1beta1.ServiceL2Status, gone bool)
+	stateSeen(s *v1beta1.ConfigurationState, gone bool)
+}
+
+// New returns a Reporter that writes nothing until Run.
+func New(cfg Config) (*Reporter, error) {
+	if cfg.Node == "" || cfg.Pod == "" || cfg.Namespace == "" {
+		return nil, errors.New("report: the names of the node, the pod and the namespace are mandatory")
+	}
+	return newReporter(cfg, &kube{
+		client: cfg.Client, cache: cfg.Cache, node: cfg.Node, namespace: cfg.Namespace,
+	}), nil
+}
+
+func newReporter(cfg Config, c cluster) *Reporter {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Reporter{
+		me:      identity{node: cfg.Node, namespace: cfg.Namespace},
+		podName: cfg.Pod,
+		cluster: c,
+		log:     cfg.Logger,
+		limit:   rate.NewLimiter(writesPerSecond, writesBurst),
+		now:     time.Now,
+		tells:   cfg.Tells,
+		config:  make(chan struct{}, 1),
+		entries: map[service.Key]*entry{},
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](100*time.Millisecond, 30*time.Second)),
+	}
+	r.metrics = newMetrics(cfg.Metrics, r)
+	return r
+}
+
+// Changed takes the plan's changed Decisions and the Services that it no
+// longer knows. The first call holds every Service.
+func (r *Reporter) Changed(changed []desired.Decision, removed []service.Key) {
+	r.metrics.updates.Add(float64(len(changed) + len(removed)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range changed {
+		r.change(changed[i])
+	}
+	for _, key := range removed {
+		if e := r.entries[key]; e != nil {
+			e.decision = nil
+			r.queue.Add(key)
+		}
+	}
+	if !r.planned {
+		r.planned = true
+		for key, e := range r.entries {
+			for _, s := range e.statuses {
+				if r.mine(s) {
+					r.queue.Add(key)
+				}
+			}
+		}
+	}
+}
+
+func (r *Reporter) change(d desired.Decision) {
+	e := r.entries[d.Service]
+	concerns := d.Announce || d.Reports
+	if e == nil && !concerns {
+		return
+	}
+	e = r.entry(d.Service)
+	if !d.Reports {
+		e.condition = nil
+	}
+	e.decision = &d
+	r.queue.Add(d.Service)
+}
+
+// entry returns the entry of key, a new one if there is none. mu is held.
+func (r *Reporter) entry(key service.Key) *entry {
+	e := r.entries[key]
+	if e == nil {
+		e = &entry{statuses: map[string]*v1beta1.ServiceL2Status{}}
+		r.entries[key] = e
+	}
+	return e
+}
+
+// SetProblems takes what is wrong with the configuration, which was thereby
+// compiled.
+func (r *Reporter) SetProblems(problems []config.Problem) {
+	r.metrics.config(problems)
+	r.mu.Lock()
+	r.problems, r.compiled = slices.Clone(problems), true
+	r.mu.Unlock()
+	signal(r.config)
+}
+
+// UpdateFailed counts an object that could not be processed.
+func (r *Reporter) UpdateFailed() { r.metrics.failures.Inc() }
+
+// Run writes until ctx ends. It is called once.
+func (r *Reporter) Run(ctx context.Context) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+		var err error
+		if r.me.pod, err = r.cluster.pod(ctx, r.podName); err == nil {
+			break
+		}
+		r.log.Warn("nothing is reported before the speaker's own pod is known", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay):
+		}
+	}
+	if err := r.cluster.watch(ctx, r); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("watch what is reported: %w", err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { r.runConfig(ctx) })
+	for range workers {
+		wg.Go(func() {
+			for r.step(ctx) {
+			}
+		})
+	}
+	<-ctx.Done()
+	r.queue.ShutDown()
+	wg.Wait()
+	return nil
+}
+
+// step takes one Service from the queue and brings its objects up to date.
+func (r *Reporter) step(ctx context.Context) bool {
+	key, quit := r.queue.Get()
+	if quit {
+		return false
+	}
+	defer r.queue.Done(key)
+	if err := r.reconcile(ctx, key); err != nil {
+		if ctx.Err() == nil {
+			r.metrics.failures.Inc()
+			r.log.Warn("a Service could not be reported on; it is tried again", "service", key.String(), "err", err)
+		}
+		r.queue.AddRateLimited(key)
+		return true
+	}
+	r.queue.Forget(key)
+	return true
+}
+
+func (r *Reporter) reconcile(ctx context.Context, key service.Key) error {
+	svc, err := r.cluster.service(ctx, key)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("read the Service: %w", err)
+	}
+	f, ok := r.facts(key, svc)
+	if !ok {
+		return nil
+	}
+	w := r.me.decide(f, metav1.NewTime(r.now()))
+	return r.apply(ctx, key, svc, w)
+}
+
+// facts gathers what is known of key; svc is nil if there is none.
+func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[key]
+	if e == nil || !r.planned {
+		return facts{}, false
+	}
+	concerns := e.decision != nil && (e.decision.Announce || e.decision.Reports)
+	if !concerns && len(e.statuses) == 0 && e.condition == nil {
+		delete(r.entries, key)
+		return facts{}, false
+	}
+	f := facts{key: key, decision: e.decision, reported: e.condition != nil}
+	for _, s := range e.statuses {
+		f.statuses = append(f.statuses, s)
+	}
+	if svc == nil {
+		return f, true
+	}
+	f.there, f.generation, f.condition = true, svc.Generation, announced(svc)
+	if e.condition != nil && e.uid == svc.UID && older(svc.ResourceVersion, e.version) {
+		f.condition = e.condition // the cache lags behind the own write
+	}
+	e.uid = svc.UID
+	return f, true
+}
+
+// older tells whether version a of an object comes before b.
+func older(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}
+
+// apply carries out w. It stops at the first error; what is left is found
+// again by the next attempt.
+func (r *Reporter) apply(ctx context.Context, key service.Key, svc *corev1.Service, w writes) error {
+	if w.replace != "" {
+		if err := r.remove(ctx, key, w.replace); err != nil {
+			return err
+		}
+	}
+	if w.create != nil {
+		if err := r.write(ctx, "create ServiceL2Status", func() error { return r.cluster.createStatus(ctx, w.create) }, apierrors.IsAlreadyExists); err != nil {
+			return err
+		}
+	}
+	if w.status != nil {
+		var version string
+		err := r.write(ctx, "write ServiceL2Status", func() (err error) {
+			version, err = r.cluster.setStatus(ctx, w.statusName, *w.status)
+			return err
+		}, nil)
+		if err != nil {
+			return err
+		}
+		r.noteStatus(key, w, version)
+	}
+	for _, name := range w.remove {
+		if err := r.remove(ctx, key, name); err != nil {
+			return err
+		}
+	}
+	return r.applyCondition(ctx, key, svc, w)
+}
+
+func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *corev1.Service, w writes) error {
+	var version string
+	if w.condition != nil || w.forget {
+		err := r.write(ctx, "write the Announced condition", func() (err error) {
+			version, err = r.cluster.setCondition(ctx, key, r.uid(key), w.condition)
+			return err
+		}, func(err error) bool {
+			// Gone, or another Service of that name: nothing to tell on.
+			return apierrors.IsNotFound(err) || apierrors.IsConflict(err)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.noteCondition(key, svc, w, version)
+	if w.event == nil {
+		return nil
+	}
+	// An event is not worth a second condition: without a place that remembers
+	// it, a retry could only repeat it.
+	if err := r.write(ctx, "write an event", func() error { return r.cluster.serviceEvent(ctx, svc, *w.event) }, nil); err != nil && ctx.Err() == nil {
+		r.log.Warn("an event was lost", "service", key.String(), "reason", w.event.reason, "err", err)
+	}
+	return nil
+}
+
+func (r *Reporter) remove(ctx context.Context, key service.Key, name string) error {
+	if err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name) }, apierrors.IsNotFound); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil {
+		delete(e.statuses, name)
+	}
+	return nil
+}
+
+// write paces and runs one write; an error for which fine is true is none.
+func (r *Reporter) write(ctx context.Context, what string, do func() error, fine func(error) bool) error {
+	if err := r.limit.Wait(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := do(); err != nil && (fine == nil || !fine(err)) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// noteStatus remembers a written object until the cache shows it.
+func (r *Reporter) noteStatus(key service.Key, w writes, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entry(key)
+	s := w.create
+	if s == nil {
+		if s = e.statuses[w.statusName]; s == nil {
+			return
+		}
+		s = s.DeepCopy()
+	}
+	if older(version, s.ResourceVersion) {
+		return
+	}
+	s.ResourceVersion, s.Status = version, *w.status
+	e.statuses[w.statusName] = s
+}
+
+// noteCondition remembers the condition that was written or is there already.
+func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[key]
+	switch {
+	case e == nil:
+	case w.forget:
+		e.condition = nil
+		r.queue.Add(key) // forgets the entry too
+	case svc == nil || e.decision == nil || !e.decision.Reports:
+	case w.condition != nil && version != "":
+		e.condition, e.version = w.condition, version
+	case e.condition == nil:
+		e.condition, e.version = announced(svc).DeepCopy(), svc.ResourceVersion
+	}
+}
+
+func (r *Reporter) uid(key service.Key) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil {
+		return e.uid
+	}
+	return ""
+}
+
+// serviceSeen notices that somebody else changed the condition, or that the
+// Service itself changed.
+func (r *Reporter) serviceSeen(svc *corev1.Service) {
+	key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entries[key]
+	if e == nil || e.condition == nil || older(svc.ResourceVersion, e.version) {
+		return
+	}
+	if c := announced(svc); c == nil || !sameVerdict(*c, *e.condition) || svc.Generation > c.ObservedGeneration {
+		r.queue.Add(key)
+	}
+}
+
+// statusSeen keeps the ServiceL2Status objects that are there.
+func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
+	key := service.Key{Namespace: s.Labels[labelServiceNamespace], Name: s.Labels[labelServiceName]}
+	if s.Status.ServiceName != "" {
+		key = service.Key{Namespace: s.Status.ServiceNamespace, Name: s.Status.ServiceName}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if gone {
+		if e := r.entries[key]; e != nil {
+			delete(e.statuses, s.Name)
+			r.queue.Add(key)
+		}
+		return
+	}
+	e := r.entry(key)
+	if have := e.statuses[s.Name]; have != nil && older(s.ResourceVersion, have.ResourceVersion) {
+		return
+	}
+	e.statuses[s.Name] = s
+	if r.planned && (r.mine(s) || e.decision != nil && e.decision.Reports) {
+		r.queue.Add(key)
+	}
+}
+
+// mine tells whether a ServiceL2Status is of this node.
+func (r *Reporter) mine(s *v1beta1.ServiceL2Status) bool {
+	return s.Labels[labelNode] == labelValue(r.me.node)
+}
+
+// signal wakes the reader of a channel with room for one value.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
