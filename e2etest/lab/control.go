@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"time"
 )
 
@@ -18,10 +17,6 @@ const ReadyLine = "ready"
 // file, vanishes with its process, and can be bound once, which makes it the lock
 // on the lab's name.
 func ControlAddress(name string) string { return "@herald-lab-" + name }
-
-// ImagesFile is the JSON object of image names and binaries that node agents read
-// whenever they start a container.
-func ImagesFile(stateDir string) string { return filepath.Join(stateDir, "images.json") }
 
 // Unspecified is the address that listens for everything of the families.
 func Unspecified(f Families) netip.Addr {

@@ -41,7 +41,8 @@ type Options struct {
 	// Segments are the flat L2 networks; default one, with everybody on it. The
 	// first must have every node, because nodes reach each other's pods over it.
 	Segments []SegmentOptions
-	// Images maps an image name as pods write it to a local linux binary.
+	// Images maps an image name as pods write it to the path of a local static
+	// binary. What BuildImages built is known without being named.
 	Images map[string]string
 	// StateDir holds everything the lab writes; default $TMPDIR/herald-lab-NAME.
 	// It is removed when the lab ends.
@@ -113,11 +114,9 @@ func (o Options) complete() (Options, error) {
 		}
 		*dir = abs
 	}
-	for name, path := range o.Images {
-		if st, err := os.Stat(path); err != nil {
-			return o, fmt.Errorf("image %s: %w", name, err)
-		} else if !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
-			return o, fmt.Errorf("image %s: %s is not an executable file", name, path)
+	for name, image := range o.Images {
+		if err := checkImage(name, image); err != nil {
+			return o, err
 		}
 	}
 	return o, nil

@@ -84,13 +84,16 @@ func Prepare(o Options) (State, error) {
 			return State{}, fmt.Errorf("make the lab's folder: %w", err)
 		}
 	}
+	if o.Images, err = o.withBuilt(); err != nil {
+		return State{}, err
+	}
 	s := State{
 		Layout: l, Options: o,
 		Supervisor: os.Getpid(), SupervisorStart: nsnet.StartTime(os.Getpid()),
 		Started:    time.Now(),
 		Kubeconfig: filepath.Join(o.StateDir, "kubeconfig"),
 	}
-	return s, s.write()
+	return s, errors.Join(s.write(), writeImages(ImagesFile(o.StateDir), o.Images))
 }
 
 // Sweep removes whatever is left of the lab of a name: its processes, namespaces,

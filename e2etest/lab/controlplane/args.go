@@ -51,7 +51,6 @@ func (cp *ControlPlane) apiServerArgs(saKey string) ([]string, error) {
 		"--tls-cert-file=" + serving.CertFile,
 		"--tls-private-key-file=" + serving.KeyFile,
 		"--client-ca-file=" + cp.Authority.File(),
-		"--kubelet-certificate-authority=" + cp.Authority.File(),
 		"--kubelet-client-certificate=" + kubelet.CertFile,
 		"--kubelet-client-key=" + kubelet.KeyFile,
 		"--kubelet-preferred-address-types=InternalIP",
@@ -59,7 +58,15 @@ func (cp *ControlPlane) apiServerArgs(saKey string) ([]string, error) {
 		"--service-account-key-file=" + saKey,
 		"--service-account-signing-key-file=" + saKey,
 		"--service-cluster-ip-range=" + join(cfg.ServiceCIDRs),
+		"--endpoint-reconciler-type=" + reconciler(cfg.Advertise.Addr()),
 		"--authorization-mode=Node,RBAC",
+		// Nobody uses the header authentication, but the other programs ask for its
+		// settings every few seconds until they exist.
+		"--requestheader-client-ca-file=" + cp.Authority.File(),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--allow-privileged=true",
 	}, nil
 }
@@ -97,6 +104,15 @@ func schedulerArgs(kubeconfig string) []string {
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
 	}
+}
+
+// reconciler says who keeps the endpoints of the kubernetes Service. A loopback
+// address may not stand in endpoints, and without nodes nobody uses them.
+func reconciler(advertise netip.Addr) string {
+	if advertise.IsLoopback() {
+		return "none"
+	}
+	return "lease"
 }
 
 func join(cidrs []netip.Prefix) string {

@@ -37,7 +37,7 @@ type Config struct {
 
 	Bind      netip.Addr     // where the API server listens
 	Advertise netip.AddrPort // the address clients use, and the port it listens on
-	EtcdPort  uint16         // on 127.0.0.1, as is the port after it
+	EtcdPort  uint16         // both on 127.0.0.1
 	EtcdPeer  uint16
 	Names     []netip.Addr // further addresses for the API server's certificate
 
