@@ -85,7 +85,7 @@ type BGPAdvertisementSpec struct {
 // CommunityRef is a community, or the name of one.
 //
 // +kubebuilder:validation:MaxLength=253
-// +kubebuilder:validation:XValidation:rule="!self.contains(':') || (self.matches('^[0-9]{1,10}:[0-9]{1,10}$') && self.split(':').all(n, int(n) <= 65535)) || (self.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && self.split(':').all(n, n == 'large' || int(n) <= 4294967295))",messageExpression="'invalid community value \"' + self + '\": expected two numbers up to 65535 (64512:100), large: and three numbers up to 4294967295 (large:64512:1:2), or the name of a Community'"
+// +kubebuilder:validation:XValidation:rule="!self.contains(':') || self.matches('^(0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4}):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})|large(:0*(429496729[0-5]|42949672[0-8][0-9]|4294967[01][0-9]{2}|429496[0-6][0-9]{3}|42949[0-5][0-9]{4}|4294[0-8][0-9]{5}|429[0-3][0-9]{6}|42[0-8][0-9]{7}|4[01][0-9]{8}|[1-3][0-9]{9}|[0-9]{1,9})){3})$')",messageExpression="'invalid community value \"' + self + '\": expected two numbers up to 65535 (64512:100), large: and three numbers up to 4294967295 (large:64512:1:2), or the name of a Community'"
 type CommunityRef string
 
 // BGPAdvertisementStatus is empty; it is there because the kind has a status

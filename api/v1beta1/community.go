@@ -22,13 +22,13 @@ type Community struct {
 type CommunitySpec struct {
 	// communities are the names and what they stand for.
 	// +optional
-	// +kubebuilder:validation:MaxItems=4096
+	// +kubebuilder:validation:MaxItems=2000
 	Communities []CommunityAlias `json:"communities,omitempty"`
 }
 
 // CommunityAlias is one name for one community.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.value) && ((self.value.matches('^[0-9]{1,10}:[0-9]{1,10}$') && self.value.split(':').all(n, int(n) <= 65535)) || (self.value.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && self.value.split(':').all(n, n == 'large' || int(n) <= 4294967295)))",message="invalid community value: expected community to be of format 64512:100 (two numbers up to 65535) or large:64512:1:2 (large: and three numbers up to 4294967295)"
+// +kubebuilder:validation:XValidation:rule="has(self.value) && self.value.matches('^(0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4}):0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})|large(:0*(429496729[0-5]|42949672[0-8][0-9]|4294967[01][0-9]{2}|429496[0-6][0-9]{3}|42949[0-5][0-9]{4}|4294[0-8][0-9]{5}|429[0-3][0-9]{6}|42[0-8][0-9]{7}|4[01][0-9]{8}|[1-3][0-9]{9}|[0-9]{1,9})){3})$')",fieldPath=".value",message="invalid community value: expected community to be of format 64512:100 (two numbers up to 65535) or large:64512:1:2 (large: and three numbers up to 4294967295)"
 type CommunityAlias struct {
 	// name is how BGPAdvertisements refer to the community.
 	// +optional
@@ -37,7 +37,7 @@ type CommunityAlias struct {
 	// large one (large:64512:1:2, three numbers up to 4294967295). It cannot be
 	// another name.
 	// +optional
-	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:MaxLength=64
 	Value string `json:"value,omitempty"`
 }
 

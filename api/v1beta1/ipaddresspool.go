@@ -29,7 +29,7 @@ type IPAddressPoolSpec struct {
 	// (see avoidBuggyIPs). Entries may not overlap, neither in one pool nor
 	// between pools. Addresses are given out in the order of this list.
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=10000
+	// +kubebuilder:validation:MaxItems=2000
 	Addresses []AddressRange `json:"addresses"`
 
 	// autoAssign says whether Services that ask for nothing may get an address
@@ -55,12 +55,13 @@ type IPAddressPoolSpec struct {
 
 // AddressRange is a CIDR or a range of two addresses joined by a dash.
 //
-// IPv4-mapped IPv6 addresses (::ffff:10.0.0.0/120) and prefix lengths with
-// leading zeros are left to internal/config, since CEL does not know them.
+// The rules refuse nothing that internal/config accepts. They are regular
+// expressions since CEL knows addresses only from Kubernetes 1.31 on, and they
+// leave the rest (the order of a range, the groups of an IPv6 address) to it.
 //
 // +kubebuilder:validation:MaxLength=128
-// +kubebuilder:validation:XValidation:rule="self.contains('-') || isCIDR(self) || self.matches('(?i)^[0:]*ffff:') || self.matches('/0[0-9]+$')",messageExpression="'\"' + self + '\" is not an address range: expected a CIDR such as 192.168.10.0/24 (a single address is a /32 or a /128), or a range such as 192.168.9.1-192.168.9.5'"
-// +kubebuilder:validation:XValidation:rule="!self.contains('-') || self.split('-', 2).all(a, isIP(a.trim()) || a.trim().matches('(?i)^[0:]*ffff:'))",messageExpression="'\"' + self + '\" is not an address range: expected two IP addresses of one family joined by a dash, such as 192.168.9.1-192.168.9.5'"
+// +kubebuilder:validation:XValidation:rule="self.contains('-') || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])/0*(3[0-2]|[12]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/0*(12[0-8]|1[01][0-9]|[0-9]?[0-9]))$')",messageExpression="'\"' + self + '\" is not an address range: expected a CIDR such as 192.168.10.0/24 (a single address is a /32 or a /128), or a range such as 192.168.9.1-192.168.9.5'"
+// +kubebuilder:validation:XValidation:rule="!self.contains('-') || self.matches('^[[:space:]]*(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)[[:space:]]*-[[:space:]]*(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)[[:space:]]*$')",messageExpression="'\"' + self + '\" is not an address range: expected two IP addresses of one family joined by a dash, such as 192.168.9.1-192.168.9.5'"
 type AddressRange string
 
 // ServiceAllocation says which Services a pool is for. Namespaces and

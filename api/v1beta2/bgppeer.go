@@ -67,7 +67,7 @@ type BGPPeerSpec struct {
 	// interface must be set.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid BGPPeer address \"' + self + '\": expected an IP address without a zone'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$')",messageExpression="'invalid BGPPeer address \"' + self + '\": expected an IP address without a zone'"
 	Address string `json:"peerAddress,omitempty"`
 	// interface is the name of the node's network interface to peer over by
 	// IPv6 link-local addresses (unnumbered BGP). Exactly one of peerAddress
@@ -78,7 +78,7 @@ type BGPPeerSpec struct {
 	// address that the route to the peer prefers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid source address \"' + self + '\": expected an IP address without a zone'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$')",messageExpression="'invalid source address \"' + self + '\": expected an IP address without a zone'"
 	SrcAddress string `json:"sourceAddress,omitempty"`
 	// peerPort is the TCP port to dial, 1 to 65535. Default: 179.
 	// +optional
@@ -92,27 +92,27 @@ type BGPPeerSpec struct {
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && (duration(self) < duration('1s') || duration(self) >= duration('3s'))",messageExpression="'invalid hold time \"' + self + '\": expected 0s or at least 3s'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-+]?(0|([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s') && (duration(self) < duration('1s') || duration(self) >= duration('3s'))",messageExpression="'invalid hold time \"' + self + '\": expected 0s or at least 3s'"
 	HoldTime *metav1.Duration `json:"holdTime,omitempty"`
 	// keepaliveTime is the interval of keepalive messages, at most holdTime.
 	// Default: a third of holdTime.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",messageExpression="'invalid keepalive time \"' + self + '\": expected 0s or more'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-+]?(0|([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'invalid keepalive time \"' + self + '\": expected 0s or more'"
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
 	// connectTime is the time between two attempts to connect, whole seconds
 	// from 1s to 65535s.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('65535s') && duration(self).getMilliseconds() % 1000 == 0",messageExpression="'invalid connect time \"' + self + '\": expected whole seconds between 1s and 65535s'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-+]?(0|([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('65535s') && duration(self).getMilliseconds() % 1000 == 0",messageExpression="'invalid connect time \"' + self + '\": expected whole seconds between 1s and 65535s'"
 	ConnectTime *metav1.Duration `json:"connectTime,omitempty"`
 	// routerID is the BGP router ID to announce, written as an IPv4 address.
 	// Default: an IPv4 address of the node.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) || self.matches('(?i)^[0:]*ffff:')",messageExpression="'invalid router ID \"' + self + '\": expected an IPv4 address'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$')",messageExpression="'invalid router ID \"' + self + '\": expected an IPv4 address'"
 	RouterID string `json:"routerID,omitempty"`
 	// nodeSelectors select the nodes that open the session; any of them
 	// suffices. Empty: every node.
