@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -241,7 +242,7 @@ const (
 
 func (k *kube) event(about corev1.ObjectReference, reason, action, text string, now time.Time) *eventsv1.Event {
 	if len(text) > maxNote {
-		text = text[:maxNote-len("…")] + "…"
+		text = strings.ToValidUTF8(text[:maxNote-len("…")], "") + "…"
 	}
 	return &eventsv1.Event{
 		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace},
