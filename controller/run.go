@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/heraldlb/herald/internal/manager"
+)
+
+// leaseName names the Lease for which the replicas compete.
+const leaseName = "metallb-controller"
+
+// run wires the process and works until ctx is done.
+func run(ctx context.Context, o options, log *slog.Logger) error {
+	for _, w := range o.warnings {
+		log.Warn(w)
+	}
+	l := &loop{inbox: newInbox(), log: log, class: o.class}
+	opts := o.process.Options("controller", "")
+	if o.allocate {
+		opts.LeaderElection = leaseName
+		opts.Ready = map[string]func() error{"assignments": l.check}
+		opts.Cache = cacheOptions()
+	}
+	mgr, err := manager.New(log, opts)
+	if err != nil {
+		return err
+	}
+	k := &kube{client: mgr.GetClient(), live: mgr.GetAPIReader(), namespace: o.process.Namespace, deployment: o.deployment}
+	if err := bootstrapSecret(ctx, k, o.secret, log); err != nil {
+		return err
+	}
+	if o.allocate {
+		l.cluster = k
+		l.metrics = newMetrics(ctrlmetrics.Registry)
+		l.events = newRecorder(k.createEvent, o.pod, l.metrics.eventsDropped.Inc, log)
+		if err := k.watch(ctx, mgr.GetCache(), l.inbox); err != nil {
+			return err
+		}
+		if err := mgr.Add(l); err != nil {
+			return fmt.Errorf("add the loop: %w", err)
+		}
+	}
+	return mgr.Start(ctx)
+}
+
+// bootstrapSecret sees to it that the speakers have a key for their gossip.
+func bootstrapSecret(ctx context.Context, k *kube, name string, log *slog.Logger) error {
+	if name == "" {
+		return nil
+	}
+	key := make([]byte, 16)
+	if _, err := rand.Read(key); err != nil {
+		return fmt.Errorf("draw the gossip key: %w", err)
+	}
+	text := base64.RawStdEncoding.EncodeToString(key)
+	made, err := k.makeSecret(ctx, name, []byte(text))
+	switch {
+	case errors.Is(err, errNoKey):
+		// Nothing that a controller may repair; the speakers say the same.
+		log.Error("the gossip key is missing", "err", err)
+		return nil
+	case err != nil:
+		return err
+	case made:
+		log.Info("made the gossip key", "secret", name)
+	}
+	return nil
+}

@@ -1,0 +1,444 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/heraldlb/herald/api/v1beta1"
+	"github.com/heraldlb/herald/controller/ipam"
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/service"
+)
+
+const (
+	// maxWrites is how many writes may be under way at once: enough to keep the
+	// API server busy, too few to crowd out others.
+	maxWrites = 16
+	// graceTime is how long after the start an address outlives a pool that has
+	// not been seen yet.
+	graceTime = 10 * time.Second
+	// reportInterval is the least time between two reports on the use of pools.
+	reportInterval = time.Second
+	// A write is given up after writeTimeout, and tried again after firstRetry,
+	// doubled each time up to lastRetry.
+	writeTimeout = 30 * time.Second
+	firstRetry   = 50 * time.Millisecond
+	lastRetry    = 30 * time.Second
+)
+
+// A cluster is what the loop sees of Kubernetes. Reads come from the cache and
+// cost no request, unless said otherwise; what they return is not to be changed.
+// Writes may take their time, and any number may run at once.
+type cluster interface {
+	// synced waits until the cache has shown all there was at the start.
+	synced(ctx context.Context) error
+	// liveServices asks the API server for all Services, page by page.
+	liveServices(ctx context.Context, each func(*corev1.Service)) error
+	// service, pool and state return nil for what does not exist.
+	service(key service.Key) *corev1.Service
+	pool(name string) *v1beta1.IPAddressPool
+	state() *v1beta1.ConfigurationState
+	// namespaceLabels returns false for one that does not exist.
+	namespaceLabels(name string) (labels.Set, bool)
+	namespaces() (map[string]labels.Set, error)
+	objects() (config.Objects, error)
+
+	// The writes return the resource version that they made.
+	patchService(ctx context.Context, key service.Key, patch []byte) (string, error)
+	patchPool(ctx context.Context, name string, s v1beta1.IPAddressPoolStatus) (string, error)
+	createState(ctx context.Context) error
+	patchState(ctx context.Context, s v1beta1.ConfigurationStateStatus) (string, error)
+	createEvent(ctx context.Context, e *eventsv1.Event) error
+}
+
+// A loop is the controller at work. One goroutine decides; writes run beside it.
+type loop struct {
+	cluster cluster
+	inbox   *inbox
+	events  *recorder
+	metrics *metrics
+	log     *slog.Logger
+	// class is the load balancer class that is served, "" for Services without.
+	class string
+
+	// What follows belongs to the goroutine of Start.
+	alloc   *ipam.Allocator
+	pages   map[service.Key]*page
+	queue   []service.Key
+	later   retries
+	flying  int
+	done    chan written
+	writers sync.WaitGroup
+	// snapshot and problems are the compiled configuration.
+	snapshot *config.Snapshot
+	problems []config.Problem
+	reports  reports
+
+	begun, ready atomic.Bool
+}
+
+// A page is what the loop remembers of one Service beside its decision.
+type page struct {
+	// read is the version that the decision rests on.
+	read string
+	// wrote is the version that our last write made: what is older has yet to
+	// hear of it.
+	wrote string
+	// queued is true while the Service stands in the loop's queue, flying while
+	// a write is under way, and again when the Service changed meanwhile.
+	queued, flying, again bool
+	// lost is why the Service lost an address, until it is told.
+	lost *ipam.Refusal
+	// tries counts the writes that failed one after the other.
+	tries int
+}
+
+// written is the end of a write.
+type written struct {
+	apply func(version string, err error)
+	// version is what the write made.
+	version string
+	err     error
+}
+
+// check is the readiness of the process: a replica at work has adopted what
+// there is; one that stands by has a warm cache, which the probe's caller
+// knows by the servers that run.
+func (l *loop) check() error {
+	if l.begun.Load() && !l.ready.Load() {
+		return fmt.Errorf("the Services that hold addresses are being read")
+	}
+	return nil
+}
+
+// NeedLeaderElection lets only one replica work.
+func (l *loop) NeedLeaderElection() bool { return true }
+
+// Start works until ctx is done. It is called once.
+func (l *loop) Start(ctx context.Context) error {
+	l.begun.Store(true)
+	l.alloc = ipam.New()
+	l.pages = map[service.Key]*page{}
+	l.done = make(chan written, maxWrites)
+	l.reports.init()
+	defer l.writers.Wait()
+	l.writers.Go(func() { l.events.run(ctx) })
+
+	if err := l.adopt(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	grace := time.NewTimer(graceTime)
+	defer grace.Stop()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	l.ready.Store(true)
+
+	for {
+		l.launch(ctx)
+		tick.Reset(l.untilNext(time.Now()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.inbox.wake:
+			l.read(l.inbox.take())
+		case w := <-l.done:
+			l.flying--
+			w.apply(w.version, w.err)
+		case <-grace.C:
+			l.note(l.alloc.EndGrace())
+		case <-tick.C:
+			l.retry(time.Now())
+			l.report(ctx)
+		}
+	}
+}
+
+// adopt takes over what there is: the configuration, the namespaces, and all
+// assignments, before anything new is given out. The Services are read live:
+// the cache of a replica that just took over may not have heard yet of the last
+// addresses that its predecessor gave out.
+func (l *loop) adopt(ctx context.Context) error {
+	if err := l.cluster.synced(ctx); err != nil {
+		return err
+	}
+	l.inbox.start()
+	namespaces, err := l.cluster.namespaces()
+	if err != nil {
+		return err
+	}
+	for name, set := range namespaces {
+		l.alloc.SetNamespace(name, set)
+	}
+	l.configure()
+	var serve []*service.Service
+	err = l.cluster.liveServices(ctx, func(svc *corev1.Service) {
+		key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
+		parsed := service.Parse(svc)
+		p := &page{read: svc.ResourceVersion, wrote: svc.ResourceVersion}
+		l.pages[key] = p
+		if l.serves(parsed) {
+			serve = append(serve, parsed)
+		} else if !parsed.LoadBalancer && marked(svc) {
+			l.enqueue(key, p)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read the Services: %w", err)
+	}
+	l.note(l.alloc.Adopt(serve))
+	l.log.Info("adopted the existing assignments", "services", len(serve))
+	return nil
+}
+
+func (l *loop) serves(svc *service.Service) bool {
+	return svc.LoadBalancer && svc.Class == l.class
+}
+
+// read acts on what changed.
+func (l *loop) read(n notes) {
+	for _, name := range n.namespaces {
+		if set, ok := l.cluster.namespaceLabels(name); ok {
+			l.note(l.alloc.SetNamespace(name, set))
+		} else {
+			l.note(l.alloc.DeleteNamespace(name))
+		}
+	}
+	if n.config {
+		l.configure()
+	}
+	for _, key := range n.services {
+		l.observe(key)
+	}
+	if n.reports {
+		l.reports.due = true
+	}
+	l.metrics.updates.Add(float64(len(n.services) + len(n.namespaces)))
+}
+
+// configure compiles the configuration and installs it if it changed.
+func (l *loop) configure() {
+	l.metrics.updates.Inc()
+	objects, err := l.cluster.objects()
+	if err != nil {
+		l.metrics.updateErrors.Inc()
+		l.log.Error("cannot read the configuration", "err", err)
+		return
+	}
+	snapshot, problems := config.Compile(objects)
+	l.tellProblems(objects, problems)
+	l.problems = problems
+	l.metrics.configured(problems)
+	l.reports.due = true
+	if snapshot.Equal(l.snapshot) {
+		return
+	}
+	l.snapshot = snapshot
+	l.log.Info("the configuration changed", "pools", len(snapshot.Pools), "problems", len(problems))
+	l.note(l.alloc.SetPools(snapshot.Pools))
+}
+
+// observe acts on one Service that changed.
+func (l *loop) observe(key service.Key) {
+	svc := l.cluster.service(key)
+	p := l.pages[key]
+	if svc == nil {
+		l.note(l.alloc.Release(key))
+		delete(l.pages, key)
+		return
+	}
+	if p == nil {
+		p = &page{}
+		l.pages[key] = p
+	}
+	if p.flying {
+		p.again = true
+		return
+	}
+	if older(svc.ResourceVersion, p.wrote) {
+		// Our own write is still to come through the watch, and with it a note.
+		return
+	}
+	p.read = svc.ResourceVersion
+	parsed := service.Parse(svc)
+	if l.serves(parsed) {
+		l.note(l.alloc.Assign(parsed))
+	} else {
+		l.note(l.alloc.Release(key))
+	}
+	l.enqueue(key, p)
+}
+
+// older reports whether version a comes before b. Versions that cannot be
+// compared are taken to be new.
+func older(a, b string) bool {
+	if a == b || b == "" {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}
+
+// note has decisions written.
+func (l *loop) note(decisions []ipam.Decision) {
+	for _, d := range decisions {
+		p := l.pages[d.Service.Key]
+		if p == nil {
+			continue
+		}
+		if d.Lost != nil {
+			p.lost = d.Lost
+		}
+		l.enqueue(d.Service.Key, p)
+	}
+	if len(decisions) > 0 {
+		l.reports.due = true
+	}
+}
+
+func (l *loop) enqueue(key service.Key, p *page) {
+	if !p.queued {
+		p.queued = true
+		l.queue = append(l.queue, key)
+	}
+}
+
+// untilNext returns how long nothing is due.
+func (l *loop) untilNext(now time.Time) time.Duration {
+	wait := time.Hour
+	if at, ok := l.later.first(); ok {
+		wait = min(wait, at.Sub(now))
+	}
+	if l.reports.due {
+		wait = min(wait, l.reports.last.Add(reportInterval).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// launch starts writes until enough are under way.
+func (l *loop) launch(ctx context.Context) {
+	for l.flying < maxWrites && len(l.queue) > 0 {
+		key := l.queue[0]
+		l.queue[0] = service.Key{}
+		l.queue = l.queue[1:]
+		if p := l.pages[key]; p != nil {
+			p.queued = false
+			l.write(ctx, key, p)
+		}
+	}
+}
+
+// write starts the write of what was decided on a Service, if it does not say
+// so already.
+func (l *loop) write(ctx context.Context, key service.Key, p *page) {
+	svc := l.cluster.service(key)
+	if svc == nil || p.flying || svc.ResourceVersion != p.read {
+		// A newer version is in the inbox, or our own last write is; either
+		// brings the Service back here.
+		return
+	}
+	var want outcome
+	var notes []note
+	d, decided := l.alloc.Decision(key)
+	switch {
+	case decided:
+		want = outcomeOf(d)
+		notes = notesFor(svc, d.Service, d, p.lost)
+	case svc.Spec.Type == corev1.ServiceTypeLoadBalancer || !marked(svc):
+		return
+	}
+	patch, err := patchFor(svc, want, metav1.Now())
+	if err != nil {
+		l.log.Error("cannot write the status", "service", key, "err", err)
+		return
+	}
+	if patch == nil {
+		p.lost = nil
+		return
+	}
+	p.flying = true
+	l.start(ctx, func(ctx context.Context) (string, error) { return l.cluster.patchService(ctx, key, patch) },
+		func(version string, err error) {
+			p.flying = false
+			if err == nil {
+				p.wrote, p.tries, p.lost = version, 0, nil
+				l.told(svc, key, want, notes)
+			} else {
+				l.failed(key, p, err)
+			}
+			if p.again {
+				p.again = false
+				l.observe(key)
+			}
+		})
+}
+
+// told follows a write that succeeded.
+func (l *loop) told(svc *corev1.Service, key service.Key, want outcome, notes []note) {
+	for _, n := range notes {
+		l.events.tell(serviceReference(svc), n, actionAssign)
+	}
+	switch c := want.condition; {
+	case c == nil:
+		l.log.Info("cleared the status of a Service that is not served", "service", key)
+	case len(want.addrs) > 0:
+		l.log.Info("wrote the assignment", "service", key, "ip", joined(want.addrs), "pool", want.pool, "reason", c.Reason)
+	default:
+		l.log.Info("the Service has no address", "service", key, "reason", c.Reason, "msg", c.Message)
+	}
+}
+
+// failed arranges for another try of a write, unless the Service is gone.
+func (l *loop) failed(key service.Key, p *page, err error) {
+	if apierrors.IsNotFound(err) {
+		return
+	}
+	wait := min(firstRetry<<min(p.tries, 20), lastRetry)
+	p.tries++
+	l.later.add(retry{time.Now().Add(wait), key})
+	if apierrors.IsConflict(err) {
+		// Somebody else wrote first, and the watch is about to say what.
+		l.log.Debug("the Service changed while its status was written", "service", key)
+		return
+	}
+	l.metrics.updateErrors.Inc()
+	l.log.Error("cannot write the status", "service", key, "err", err)
+}
+
+// retry looks again at the Services whose writes failed a while ago.
+func (l *loop) retry(now time.Time) {
+	for {
+		key, ok := l.later.take(now)
+		if !ok {
+			return
+		}
+		l.observe(key)
+	}
+}
+
+// start runs a write beside the loop; apply runs in the loop when it ended.
+func (l *loop) start(ctx context.Context, write func(context.Context) (string, error), apply func(string, error)) {
+	l.flying++
+	l.writers.Go(func() {
+		limited, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+		version, err := write(limited)
+		select {
+		case l.done <- written{apply, version, err}:
+		case <-ctx.Done():
+		}
+	})
+}
