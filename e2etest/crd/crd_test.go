@@ -2,6 +2,8 @@ package crd_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -232,5 +234,35 @@ func TestDefaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The samples pass the schema, every kind of them.
+func TestSamplesAreAccepted(t *testing.T) {
+	j := load(t)
+	files, err := filepath.Glob("../../config/samples/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, doc := range strings.Split(string(text), "\n---\n") {
+			if strings.Contains(doc, "kind: Kustomization") {
+				continue
+			}
+			object, errs := j.Create(doc)
+			if len(errs) > 0 {
+				t.Errorf("%s: %v", file, errs)
+				continue
+			}
+			kinds[object["kind"].(string)] = true
+		}
+	}
+	if len(kinds) != 9 {
+		t.Errorf("samples of %d kinds, want all 9: %v", len(kinds), kinds)
 	}
 }
