@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -265,4 +267,72 @@ func TestSamplesAreAccepted(t *testing.T) {
 	if len(kinds) != 9 {
 		t.Errorf("samples of %d kinds, want all 9: %v", len(kinds), kinds)
 	}
+}
+
+// Names, versions and columns are what MetalLB's users and their scripts know.
+func TestDefinitionsLookLikeMetalLBs(t *testing.T) {
+	want := map[string]string{
+		"ipaddresspools.metallb.io": "v1beta1 stored: Auto Assign boolean .spec.autoAssign, Avoid Buggy IPs boolean .spec.avoidBuggyIPs, Addresses string .spec.addresses",
+		"l2advertisements.metallb.io": "v1beta1 stored: IPAddressPools string .spec.ipAddressPools, IPAddressPool Selectors string .spec.ipAddressPoolSelectors, " +
+			"Interfaces string .spec.interfaces, Node Selectors string .spec.nodeSelectors 10",
+		"bgpadvertisements.metallb.io": "v1beta1 stored: IPAddressPools string .spec.ipAddressPools, IPAddressPool Selectors string .spec.ipAddressPoolSelectors, " +
+			"Peers string .spec.peers, Node Selectors string .spec.nodeSelectors 10",
+		"bgppeers.metallb.io": "v1beta1 deprecated: Address string .spec.peerAddress, ASN string .spec.peerASN, BFD Profile string .spec.bfdProfile, Multi Hops string .spec.ebgpMultiHop\n" +
+			"v1beta2 stored: Address string .spec.peerAddress, ASN string .spec.peerASN, BFD Profile string .spec.bfdProfile, Multi Hops string .spec.ebgpMultiHop",
+		"bfdprofiles.metallb.io": "v1beta1 stored: Passive Mode boolean .spec.passiveMode, Transmit Interval integer .spec.transmitInterval, " +
+			"Receive Interval integer .spec.receiveInterval, Multiplier integer .spec.detectMultiplier",
+		"communities.metallb.io":         "v1beta1 stored: ",
+		"servicel2statuses.metallb.io":   "v1beta1 stored: Allocated Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace",
+		"servicebgpstatuses.metallb.io":  "v1beta1 stored: Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace",
+		"configurationstates.metallb.io": "v1beta1 stored: Result string .status.result, ErrorSummary string .status.errorSummary, Age date .metadata.creationTimestamp",
+	}
+	got := map[string]string{}
+	for _, d := range load(t).Definitions {
+		var versions []string
+		for _, v := range d.Spec.Versions {
+			versions = append(versions, describe(d, v))
+		}
+		got[d.Name] = strings.Join(versions, "\n")
+		if d.Spec.Scope != apiextensions.NamespaceScoped || d.Spec.Names.Singular != strings.ToLower(d.Spec.Names.Kind) || len(d.Spec.Names.Categories) != 0 {
+			t.Errorf("%s: scope %s, names %+v", d.Name, d.Spec.Scope, d.Spec.Names)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// describe writes down one version. What all versions share stands, in the
+// internal type, beside them.
+func describe(d *apiextensions.CustomResourceDefinition, v apiextensions.CustomResourceDefinitionVersion) string {
+	columns, subresources := v.AdditionalPrinterColumns, v.Subresources
+	if columns == nil {
+		columns = d.Spec.AdditionalPrinterColumns
+	}
+	if subresources == nil {
+		subresources = d.Spec.Subresources
+	}
+	text := v.Name
+	if v.Deprecated {
+		text += " deprecated"
+	}
+	if v.Storage {
+		text += " stored"
+	}
+	if !v.Served || subresources == nil || subresources.Status == nil {
+		text += " not served, or without status"
+	}
+	var list []string
+	for _, c := range columns {
+		column := c.Name + " " + c.Type + " " + c.JSONPath
+		if c.Priority != 0 {
+			column += fmt.Sprintf(" %d", c.Priority)
+		}
+		// The API server adds this one to kinds that name no column.
+		if c.JSONPath == ".metadata.creationTimestamp" && len(columns) == 1 {
+			continue
+		}
+		list = append(list, column)
+	}
+	return text + ": " + strings.Join(list, ", ")
 }
