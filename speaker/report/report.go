@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,7 +57,7 @@ type Reporter struct {
 	cluster cluster
 	log     *slog.Logger
 	metrics *metrics
-	limit   *rate.Limiter
+	limit   flowcontrol.RateLimiter
 	queue   workqueue.TypedRateLimitingInterface[service.Key]
 	now     func() time.Time
 	tells   func() bool
@@ -132,7 +132,7 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		podName: cfg.Pod,
 		cluster: c,
 		log:     cfg.Logger,
-		limit:   rate.NewLimiter(writesPerSecond, writesBurst),
+		limit:   flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesBurst),
 		now:     time.Now,
 		tells:   cfg.Tells,
 		config:  make(chan struct{}, 1),
