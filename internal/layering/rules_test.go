@@ -7,7 +7,7 @@ const module = "github.com/heraldlb/herald/"
 
 // pure packages are functions of immutable values.
 var pure = []string{
-	"internal/config", "internal/service", "internal/reason",
+	"internal/config", "internal/service", "internal/reason", "internal/conversion",
 	"controller/ipam",
 	"speaker/observed", "speaker/desired", "speaker/plan", "speaker/index",
 }
@@ -99,6 +99,7 @@ var kubernetes = []string{"internal/manager", "internal/status", "controller", "
 var libraries = []library{
 	{"k8s.io/apimachinery", []string{"..."}, "its value types are the words of the API"},
 	{"k8s.io/api", append([]string{"internal/service"}, kubernetes...), "a Service is parsed once, in internal/service"},
+	{"k8s.io/apiextensions-apiserver", []string{"internal/conversion"}, "only the conversion speaks of definitions: it answers the API server's reviews"},
 	{"k8s.io/client-go", kubernetes, "one house for clients, and the loops that live in it"},
 	{"k8s.io/utils", kubernetes, "small helpers of the same house"},
 	{"sigs.k8s.io/controller-runtime", kubernetes, "one house for clients, and the loops that live in it"},
