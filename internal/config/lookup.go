@@ -17,7 +17,7 @@ type ownedSpan struct {
 
 // NewSnapshot puts pools and advertisements that were made by hand into a
 // Snapshot that can be searched and compared. Compile does this by itself.
-// The pools must not overlap.
+// It takes the pools over: they must not overlap, and it sorts the list.
 func NewSnapshot(s Snapshot) *Snapshot {
 	for _, p := range s.Pools {
 		if p.spans == nil {

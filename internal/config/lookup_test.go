@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"pgregory.net/rapid"
 
 	"github.com/heraldlb/herald/api/v1beta1"
+	"github.com/heraldlb/herald/api/v1beta2"
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/config/configtest"
 )
@@ -306,6 +308,29 @@ func BenchmarkPoolOf(b *testing.B) {
 	for b.Loop() {
 		if s.PoolOf(want, "") == nil {
 			b.Fatal("not found")
+		}
+	}
+}
+
+// A cluster with a peer and an advertisement for every rack of a thousand.
+func BenchmarkCompile1000Racks(b *testing.B) {
+	var o config.Objects
+	for i := range 1000 {
+		rack := []v1beta1.LabelSelector{{MatchLabels: map[string]string{"rack": fmt.Sprint(i)}}}
+		name := metav1.ObjectMeta{Name: fmt.Sprintf("r%d", i)}
+		o.Nodes = append(o.Nodes, config.Node{Name: name.Name, Labels: rack[0].MatchLabels})
+		o.Pools = append(o.Pools, v1beta1.IPAddressPool{ObjectMeta: name, Spec: v1beta1.IPAddressPoolSpec{
+			Addresses: []v1beta1.AddressRange{v1beta1.AddressRange(fmt.Sprintf("10.%d.%d.1-10.%d.%d.250", i>>8, i&255, i>>8, i&255))}}})
+		o.L2Advertisements = append(o.L2Advertisements, v1beta1.L2Advertisement{ObjectMeta: name, Spec: v1beta1.L2AdvertisementSpec{
+			IPAddressPools: []string{name.Name}, NodeSelectors: rack}})
+		o.BGPAdvertisements = append(o.BGPAdvertisements, v1beta1.BGPAdvertisement{ObjectMeta: name, Spec: v1beta1.BGPAdvertisementSpec{
+			IPAddressPools: []string{name.Name}, NodeSelectors: rack, LocalPref: uint32(i)}})
+		o.Peers = append(o.Peers, v1beta2.BGPPeer{ObjectMeta: name, Spec: v1beta2.BGPPeerSpec{
+			MyASN: 64512, ASN: 64600, Address: "192.168.1.1", NodeSelectors: rack}})
+	}
+	for b.Loop() {
+		if _, problems := config.Compile(o); len(problems) > 0 {
+			b.Fatal(problems[0])
 		}
 	}
 }
