@@ -81,7 +81,8 @@ packages: ## Install the Debian packages that tests and demo use, if they are mi
 .PHONY: test-unit
 test-unit: ## Run tables, stories, properties and virtual-time tests. Needs only Go.
 	$(call cap,20) $(GO) test $(RACE) -timeout 10m ./...
-	$(call cap,10) $(GO) test $(RACE) -C e2etest -timeout 5m ./echo/...
+	$(LAB) $(call cap,20) $(GO) test -timeout 10m $$($(GO) list ./... | grep -v '/kube$$')
+	$(call cap,5) $(GO) test -C tools -timeout 3m ./...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (4s); FUZZ=regexp limits the targets.
@@ -100,7 +101,7 @@ test-e2e: packages lab-build ## Run the end-to-end tests in the lab: a whole clu
 	$(LAB) $(call cap,30) $(GO) test -tags lab -count 1 -p 1 -timeout 25m ./lab/... ./e2e/...
 
 .PHONY: bench
-bench: packages lab-build ## Measure and compare with bench/budgets.txt; RUN=regexp measures a part. Always exits 0.
+bench: packages ## Measure and compare with bench/budgets.txt; RUN=regexp measures a part. Always exits 0.
 	$(GO) run ./bench -run '$(RUN)'
 
 ##@ See it work

@@ -23,6 +23,11 @@ const limit = time.Hour
 func measure(ctx context.Context, folder string, figures []figure, values map[string]float64) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	if strings.HasPrefix(folder, labModule) {
+		if err := buildLab(ctx); err != nil {
+			return err
+		}
+	}
 	cmd := command(ctx, folder, figures)
 	fmt.Fprintf(os.Stderr, "bench: %s: %s\n", folder, strings.Join(cmd.Args, " "))
 	var out bytes.Buffer
@@ -31,6 +36,19 @@ func measure(ctx context.Context, folder string, figures []figure, values map[st
 	collect(&out, folder, figures, values)
 	if err != nil {
 		return fmt.Errorf("go test: %w", err)
+	}
+	return nil
+}
+
+// labModule is the folder of the module whose benchmarks need the whole cluster.
+const labModule = "e2etest/"
+
+// buildLab makes what those benchmarks start. It takes no time when it is fresh.
+func buildLab(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "make", "--no-print-directory", "lab-build")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("make lab-build: %w", err)
 	}
 	return nil
 }
@@ -46,7 +64,7 @@ func command(ctx context.Context, folder string, figures []figure) *exec.Cmd {
 		}
 	}
 	args := []string{"test", "-run", "^$", "-bench", "^(" + strings.Join(names, "|") + ")$", "-benchmem", "-timeout", limit.String()}
-	inLab, lab := strings.CutPrefix(folder, "e2etest/")
+	inLab, lab := strings.CutPrefix(folder, labModule)
 	if lab {
 		args = append(args, "-tags", "lab", "-benchtime", "1x", "-count", "1", "./"+inLab)
 	} else {
@@ -54,7 +72,7 @@ func command(ctx context.Context, folder string, figures []figure) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	if lab {
-		cmd.Dir = "e2etest"
+		cmd.Dir = labModule
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	}
 	// go test passes the signal on to the benchmark, which cleans up.

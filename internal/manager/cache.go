@@ -11,14 +11,13 @@ import (
 )
 
 // cacheOptions keeps in memory what Herald reads: everything from its own
-// namespace only, but for Services and what belongs to them; and nothing of the
-// bulky parts of Nodes.
+// namespace only, but for Services and what belongs to them. What of an object
+// is kept, only its reader knows.
 func cacheOptions(namespace string, more map[client.Object]cache.ByObject) cache.Options {
 	everywhere := map[string]cache.Config{cache.AllNamespaces: {}}
 	byObject := map[client.Object]cache.ByObject{
 		&corev1.Service{}:            {Namespaces: everywhere},
 		&discoveryv1.EndpointSlice{}: {Namespaces: everywhere},
-		&corev1.Node{}:               {Transform: slimNode},
 	}
 	for obj, by := range more {
 		maps.DeleteFunc(byObject, func(known client.Object, _ cache.ByObject) bool {
@@ -31,18 +30,4 @@ func cacheOptions(namespace string, more map[client.Object]cache.ByObject) cache
 		DefaultNamespaces: map[string]cache.Config{namespace: {}},
 		DefaultTransform:  cache.TransformStripManagedFields(),
 	}
-}
-
-// slimNode drops what fills most of a Node's bytes. Herald never writes Nodes,
-// so nothing of it can be lost.
-func slimNode(obj any) (any, error) {
-	node, ok := obj.(*corev1.Node)
-	if !ok {
-		return obj, nil
-	}
-	node.ManagedFields = nil
-	node.Status.Images = nil
-	node.Status.VolumesInUse = nil
-	node.Status.VolumesAttached = nil
-	return node, nil
 }

@@ -21,7 +21,6 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -259,27 +258,5 @@ func TestRequestsAreNotPacedHere(t *testing.T) {
 	}
 	if given.QPS != 0 || given.UserAgent != "" {
 		t.Error("the caller's configuration was changed")
-	}
-}
-
-func TestSlimNodeKeepsWhatDecisionsNeed(t *testing.T) {
-	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: map[string]string{"rack": "1"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet"}}},
-		Status: corev1.NodeStatus{
-			Images:     []corev1.ContainerImage{{SizeBytes: 1}},
-			Conditions: []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable}},
-			Addresses:  []corev1.NodeAddress{{Address: "192.0.2.1"}},
-		},
-	}
-	out, err := slimNode(node)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := out.(*corev1.Node)
-	if got.ManagedFields != nil || got.Status.Images != nil {
-		t.Error("the bulk is still there")
-	}
-	if got.Labels["rack"] != "1" || len(got.Status.Conditions) != 1 || len(got.Status.Addresses) != 1 {
-		t.Errorf("something needed is gone: %+v", got)
 	}
 }
