@@ -31,7 +31,7 @@ func load(t *testing.T) *crd.Judge {
 func TestDefinitionsInstallOnTheOldestKubernetes(t *testing.T) {
 	effective, _ := compatibility.DefaultComponentGlobalsRegistry.ComponentGlobalsOrRegister(
 		basecompatibility.DefaultKubeComponent, compatibility.DefaultBuildEffectiveVersion(), utilfeature.DefaultMutableFeatureGate)
-	effective.(basecompatibility.MutableEffectiveVersion).SetMinCompatibilityVersion(version.MajorMinor(1, 29))
+	effective.SetMinCompatibilityVersion(version.MajorMinor(1, 29))
 	j := load(t)
 	if len(j.Definitions) != 9 {
 		t.Errorf("%d definitions, want 9", len(j.Definitions))
