@@ -83,8 +83,36 @@ func f() {
 	}
 }
 
+func TestMetricsAreReadThroughHelpersAndTables(t *testing.T) {
+	got, err := metricsOf(t, `
+var gauges = []struct{ name, help string; value func() float64 }{
+	{"metallb_pool_total", "Of a table.", nil},
+}
+func f() {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	_ = counter("heraldlb_calls_total", "Of a helper.")
+	for _, g := range gauges {
+		d = append(d, prometheus.NewDesc(g.name, g.help, []string{"pool"}, nil))
+	}
+	_ = prometheus.MustNewConstMetric(d[i], prometheus.GaugeValue, 1, "x")
+}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []metric{
+		{name: "metallb_pool_total", kind: "gauge", help: "Of a table.", labels: []string{"pool"}},
+		{name: "heraldlb_calls_total", kind: "counter", help: "Of a helper."},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(metric{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestMetricWithAComputedNameIsRefused(t *testing.T) {
-	_, err := metricsOf(t, `func f(name string) { _ = prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "x"}) }`)
+	_, err := metricsOf(t, `func f() { _ = prometheus.NewGauge(prometheus.GaugeOpts{Name: os.Args[0], Help: "x"}) }`)
 	if err == nil || !strings.Contains(err.Error(), "metrics.go:2") || !strings.Contains(err.Error(), "known before the program runs") {
 		t.Errorf("got error %v, want the place and what was expected", err)
 	}
@@ -92,19 +120,22 @@ func TestMetricWithAComputedNameIsRefused(t *testing.T) {
 
 func TestAMetricOfBothProgramsHasOneRow(t *testing.T) {
 	page, err := metricsPage([]metric{
-		{name: "b", kind: "gauge", help: "B.", by: "speaker"},
-		{name: "a", kind: "counter", help: "A.", by: "controller"},
-		{name: "b", kind: "gauge", help: "B.", by: "controller"},
+		{name: "heraldlb_b", kind: "gauge", help: "B.", by: "speaker"},
+		{name: "heraldlb_a", kind: "counter", help: "A.", by: "controller"},
+		{name: "heraldlb_b", kind: "gauge", help: "B.", by: "controller"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rows, _ := strings.Cut(page, "|---|---|---|---|---|\n")
-	want := "| `a` | counter |  | controller | A. |\n| `b` | gauge |  | both | B. |\n"
+	want := "| `heraldlb_a` | counter |  | controller | A. |\n| `heraldlb_b` | gauge |  | both | B. |\n"
 	if diff := cmp.Diff(want, rows); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if _, err := metricsPage([]metric{{name: "mute", by: "speaker"}}); err == nil || !strings.Contains(err.Error(), "mute has no help") {
+	if _, err := metricsPage([]metric{{name: "metallb_mute", by: "speaker"}}); err == nil || !strings.Contains(err.Error(), "mute has no help") {
 		t.Errorf("a metric without help: got error %v", err)
+	}
+	if _, err := metricsPage([]metric{{name: "herald_x", help: "X."}}); err == nil || !strings.Contains(err.Error(), "herald_x is neither") {
+		t.Errorf("a metric with another prefix: got error %v", err)
 	}
 }

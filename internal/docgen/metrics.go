@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -72,6 +73,9 @@ Both programs serve these over HTTPS at ` + "`/metrics`" + ` on port 9120, to wh
 |---|---|---|---|---|
 `)
 	for _, m := range list {
+		if !ours.MatchString(strconv.Quote(m.name)) {
+			return "", fmt.Errorf("metric %s is neither MetalLB's (metallb_) nor ours (heraldlb_)", m.name)
+		}
 		if m.help == "" {
 			return "", fmt.Errorf("metric %s has no help text", m.name)
 		}
@@ -86,7 +90,7 @@ func metricsIn(dir string) ([]metric, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
-	r := reader{fset: token.NewFileSet(), constants: map[string]ast.Expr{}, kinds: map[string]string{}}
+	r := reader{fset: token.NewFileSet(), constants: map[string]ast.Expr{}, kinds: map[string]string{}, helpers: map[string]metric{}}
 	for _, path := range paths {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
@@ -100,22 +104,25 @@ func metricsIn(dir string) ([]metric, error) {
 	return r.metrics()
 }
 
-// reader finds calls of the Prometheus client's constructors in one package.
+// reader finds calls of the Prometheus client's constructors in one package. A
+// name may stand in the call itself, in the call of a small function that passes
+// it on, or in a table whose rows begin with a name and a help text.
 type reader struct {
 	fset      *token.FileSet
 	files     []*ast.File
 	constants map[string]ast.Expr // named strings and lists of the package
 	kinds     map[string]string   // type of the values sent for a descriptor
+	helpers   map[string]metric   // functions that pass a name and a help on
+	table     *metric             // what is made of each row of a table
 	found     []metric
 	err       error
 }
 
 func (r *reader) metrics() ([]metric, error) {
-	for _, f := range r.files {
-		ast.Inspect(f, r.noteNames)
-	}
-	for _, f := range r.files {
-		ast.Inspect(f, r.noteMetric)
+	for _, visit := range []func(ast.Node) bool{r.noteNames, r.noteHelpers, r.noteMetric} {
+		for _, f := range r.files {
+			ast.Inspect(f, visit)
+		}
 	}
 	return r.found, r.err
 }
@@ -126,6 +133,12 @@ func (r *reader) noteNames(n ast.Node) bool {
 		for i, name := range n.Names {
 			if i < len(n.Values) {
 				r.constants[name.Name] = n.Values[i]
+			}
+		}
+	case *ast.AssignStmt:
+		for i, v := range n.Rhs {
+			if _, ok := v.(*ast.CompositeLit); ok && i < len(n.Lhs) {
+				r.constants[lastName(n.Lhs[i])] = v
 			}
 		}
 	case *ast.CallExpr:
@@ -139,73 +152,165 @@ func (r *reader) noteNames(n ast.Node) bool {
 	return true
 }
 
-var constructor = regexp.MustCompile(`^New(Gauge|Counter|Histogram|Summary)(Vec|Func)?$`)
-
-func (r *reader) noteMetric(n ast.Node) bool {
-	if spec, ok := n.(*ast.ValueSpec); ok {
-		for i, v := range spec.Values {
-			r.noteDesc(v, spec.Names[i].Name)
+// noteHelpers finds what passes names on: functions with a parameter for the
+// name, and descriptors made from the field of a row.
+func (r *reader) noteHelpers(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.FuncDecl:
+		r.noteHelper(n.Name.Name, n.Type, n.Body)
+	case *ast.AssignStmt:
+		for i, v := range n.Rhs {
+			if f, ok := v.(*ast.FuncLit); ok && i < len(n.Lhs) {
+				r.noteHelper(lastName(n.Lhs[i]), f.Type, f.Body)
+			}
 		}
-	}
-	if pair, ok := n.(*ast.KeyValueExpr); ok {
-		r.noteDesc(pair.Value, lastName(pair.Key))
-	}
-	if set, ok := n.(*ast.AssignStmt); ok {
-		for i, v := range set.Rhs {
-			if i < len(set.Lhs) {
-				r.noteDesc(v, lastName(set.Lhs[i]))
+	case *ast.CallExpr:
+		if calledOf(n) == "NewDesc" && len(n.Args) > 2 {
+			if _, ok := n.Args[0].(*ast.SelectorExpr); ok {
+				r.table = &metric{kind: r.kindOf(""), labels: r.list(n.Args[2])}
 			}
 		}
 	}
-	call, ok := n.(*ast.CallExpr)
-	if !ok || r.err != nil {
-		return r.err == nil
-	}
-	match := constructor.FindStringSubmatch(calledOf(call))
-	if match == nil || len(call.Args) == 0 {
-		return true
-	}
-	opts, ok := call.Args[0].(*ast.CompositeLit)
-	if !ok || !strings.HasSuffix(lastName(opts.Type), "Opts") {
-		return true
-	}
-	m := metric{kind: strings.ToLower(match[1])}
-	var parts [3]string
-	for _, e := range opts.Elts {
-		pair, ok := e.(*ast.KeyValueExpr)
-		if !ok {
-			continue
-		}
-		switch lastName(pair.Key) {
-		case "Namespace":
-			parts[0] = r.text(pair.Value)
-		case "Subsystem":
-			parts[1] = r.text(pair.Value)
-		case "Name":
-			parts[2] = r.text(pair.Value)
-		case "Help":
-			m.help = r.text(pair.Value)
-		}
-	}
-	m.name = strings.TrimLeft(strings.Join(slices.DeleteFunc(parts[:], func(p string) bool { return p == "" }), "_"), "_")
-	if match[2] == "Vec" && len(call.Args) > 1 {
-		m.labels = r.list(call.Args[1])
-	}
-	r.found = append(r.found, m)
 	return true
 }
 
-// noteDesc notes value if it is a call of prometheus.NewDesc, kept under a name.
-func (r *reader) noteDesc(value ast.Expr, name string) {
-	call, ok := value.(*ast.CallExpr)
-	if !ok || calledOf(call) != "NewDesc" || len(call.Args) < 3 || r.err != nil {
+func (r *reader) noteHelper(name string, signature *ast.FuncType, body *ast.BlockStmt) {
+	if body == nil {
 		return
 	}
-	kind, ok := r.kinds[name]
-	if !ok {
-		kind = "gauge"
+	parameters := map[string]bool{}
+	for _, p := range signature.Params.List {
+		for _, n := range p.Names {
+			parameters[n.Name] = true
+		}
 	}
-	r.found = append(r.found, metric{name: r.text(call.Args[0]), help: r.text(call.Args[1]), kind: kind, labels: r.list(call.Args[2])})
+	ast.Inspect(body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		kind, options := constructed(call)
+		if options == nil {
+			return true
+		}
+		if id, ok := options["Name"].(*ast.Ident); ok && parameters[id.Name] {
+			m := metric{kind: kind}
+			if len(call.Args) > 1 {
+				m.labels = r.list(call.Args[1])
+			}
+			r.helpers[name] = m
+		}
+		return true
+	})
+}
+
+func (r *reader) noteMetric(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.ValueSpec:
+		for i, v := range n.Values {
+			r.noteDesc(v, n.Names[i].Name)
+		}
+	case *ast.KeyValueExpr:
+		r.noteDesc(n.Value, lastName(n.Key))
+	case *ast.AssignStmt:
+		for i, v := range n.Rhs {
+			if i < len(n.Lhs) {
+				r.noteDesc(v, lastName(n.Lhs[i]))
+			}
+		}
+	case *ast.CompositeLit:
+		if r.table != nil && len(n.Elts) >= 2 && isName(n.Elts[0]) {
+			r.add(*r.table, n.Elts[0], n.Elts[1])
+		}
+	case *ast.CallExpr:
+		r.noteCall(n)
+	}
+	return r.err == nil
+}
+
+func (r *reader) noteCall(call *ast.CallExpr) {
+	if helper, ok := r.helpers[lastName(call.Fun)]; ok && len(call.Args) >= 2 {
+		r.add(helper, call.Args[0], call.Args[1])
+		return
+	}
+	kind, options := constructed(call)
+	if options == nil {
+		return
+	}
+	if id, ok := options["Name"].(*ast.Ident); ok && r.constants[id.Name] == nil && len(r.helpers) > 0 {
+		return // the inside of a helper
+	}
+	m := metric{kind: kind}
+	for _, part := range []string{"Namespace", "Subsystem", "Name"} {
+		if e := options[part]; e != nil {
+			m.name = strings.TrimPrefix(m.name+"_"+r.text(e), "_")
+		}
+	}
+	if e := options["Help"]; e != nil {
+		m.help = r.text(e)
+	}
+	if strings.HasSuffix(calledOf(call), "Vec") && len(call.Args) > 1 {
+		m.labels = r.list(call.Args[1])
+	}
+	r.found = append(r.found, m)
+}
+
+func (r *reader) add(m metric, name, help ast.Expr) {
+	m.name, m.help = r.text(name), r.text(help)
+	r.found = append(r.found, m)
+}
+
+// noteDesc notes value if it is a call of prometheus.NewDesc, kept under a name.
+func (r *reader) noteDesc(value ast.Expr, keptAs string) {
+	call, ok := value.(*ast.CallExpr)
+	if !ok || calledOf(call) != "NewDesc" || len(call.Args) < 3 {
+		return
+	}
+	r.found = append(r.found, metric{
+		name: r.text(call.Args[0]), help: r.text(call.Args[1]), kind: r.kindOf(keptAs), labels: r.list(call.Args[2]),
+	})
+}
+
+// kindOf is the type of the values that are sent for a descriptor: what is known
+// of its name, or of every descriptor of the package.
+func (r *reader) kindOf(keptAs string) string {
+	if kind, ok := r.kinds[keptAs]; ok {
+		return kind
+	}
+	all := slices.Compact(slices.Sorted(maps.Values(r.kinds)))
+	if len(all) == 1 {
+		return all[0]
+	}
+	return "untyped"
+}
+
+var constructor = regexp.MustCompile(`^New(Gauge|Counter|Histogram|Summary)(Vec|Func)?$`)
+
+// constructed returns what kind of metric a call makes, and its options.
+func constructed(call *ast.CallExpr) (kind string, options map[string]ast.Expr) {
+	match := constructor.FindStringSubmatch(calledOf(call))
+	if match == nil || len(call.Args) == 0 {
+		return "", nil
+	}
+	lit, ok := call.Args[0].(*ast.CompositeLit)
+	if !ok || !strings.HasSuffix(lastName(lit.Type), "Opts") {
+		return "", nil
+	}
+	options = map[string]ast.Expr{}
+	for _, e := range lit.Elts {
+		if pair, ok := e.(*ast.KeyValueExpr); ok {
+			options[lastName(pair.Key)] = pair.Value
+		}
+	}
+	return strings.ToLower(match[1]), options
+}
+
+var ours = regexp.MustCompile(`^"(metallb|heraldlb)_[a-z0-9_]+"$`)
+
+// isName says whether an expression is the literal name of a metric of ours.
+func isName(e ast.Expr) bool {
+	lit, ok := e.(*ast.BasicLit)
+	return ok && ours.MatchString(lit.Value)
 }
 
 // text evaluates a string: a literal, a name of the package, or a sum of such.
