@@ -23,8 +23,8 @@ type inbox struct {
 type notes struct {
 	// services by name; nil means that it is gone or none of ours.
 	services map[service.Key]*corev1.Service
-	// endpoints are the Services whose slices changed.
-	endpoints map[service.Key]struct{}
+	// slices by name; nil means that it is gone.
+	slices map[sliceKey]*slice
 	// nodes by name; nil means that it is gone.
 	nodes map[string]*observed.Node
 	// config is true when a kind of the configuration changed.
@@ -45,9 +45,9 @@ func newInbox() *inbox {
 
 func newNotes() notes {
 	return notes{
-		services:  map[service.Key]*corev1.Service{},
-		endpoints: map[service.Key]struct{}{},
-		nodes:     map[string]*observed.Node{},
+		services: map[service.Key]*corev1.Service{},
+		slices:   map[sliceKey]*slice{},
+		nodes:    map[string]*observed.Node{},
 	}
 }
 
@@ -77,7 +77,7 @@ func (b *inbox) take() notes {
 	if !taken.synced {
 		// What the API has is taken in as a whole.
 		b.notes.services, taken.services = taken.services, nil
-		b.notes.endpoints, taken.endpoints = taken.endpoints, nil
+		b.notes.slices, taken.slices = taken.slices, nil
 		b.notes.nodes, taken.nodes = taken.nodes, nil
 	}
 	return taken

@@ -60,24 +60,6 @@ func slimService(obj any) (any, error) {
 	return slim, nil
 }
 
-// slimSlice keeps which endpoints can serve, and where they are.
-func slimSlice(obj any) (any, error) {
-	s, ok := obj.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return obj, nil
-	}
-	slim := &discoveryv1.EndpointSlice{ObjectMeta: slimMeta(s.ObjectMeta)}
-	slim.Labels = map[string]string{discoveryv1.LabelServiceName: s.Labels[discoveryv1.LabelServiceName]}
-	slim.Endpoints = make([]discoveryv1.Endpoint, len(s.Endpoints))
-	for i, e := range s.Endpoints {
-		slim.Endpoints[i] = discoveryv1.Endpoint{
-			Conditions: discoveryv1.EndpointConditions{Ready: e.Conditions.Ready, Serving: e.Conditions.Serving},
-			NodeName:   e.NodeName,
-		}
-	}
-	return slim, nil
-}
-
 // slimNode keeps the labels and whether the network works.
 func slimNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/service"
@@ -15,12 +14,11 @@ import (
 	"github.com/heraldlb/herald/speaker/index"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/plan"
 )
 
 // store reads the caches. It is asked from the loop only.
 type store interface {
-	// Slices returns the EndpointSlices of a Service. They are not changed.
-	Slices(ctx context.Context, key service.Key) ([]*discoveryv1.EndpointSlice, error)
 	// Objects returns all objects of the configuration.
 	Objects(ctx context.Context) (config.Objects, error)
 }
@@ -71,9 +69,10 @@ type loop struct {
 	inbox *inbox
 	index *index.Index
 
-	links    observed.Links
-	exclude  link.Exclude
-	snapshot *config.Snapshot
+	endpoints *endpoints
+	links     observed.Links
+	exclude   link.Exclude
+	snapshot  *config.Snapshot
 	// tells is true while this node tells of the problems on the objects.
 	tells atomic.Bool
 	// planned is true once the plan was reported for the first time.
@@ -87,7 +86,7 @@ type loop struct {
 }
 
 func newLoop(o options, log *slog.Logger, in *inbox, r rooms) *loop {
-	l := &loop{rooms: r, log: log, node: o.node, class: o.class, inbox: in, index: index.New(o.node, o.ignoreExclude)}
+	l := &loop{rooms: r, log: log, node: o.node, class: o.class, inbox: in, index: index.New(o.node, o.ignoreExclude), endpoints: newEndpoints()}
 	l.wait("the API server's objects")
 	return l
 }
@@ -122,9 +121,7 @@ func (l *loop) step(ctx context.Context) error {
 			l.index.SetNode(*node)
 		}
 	}
-	if err := l.takeServices(ctx, n); err != nil {
-		return err
-	}
+	l.takeServices(n)
 	if l.synced && (n.config || l.snapshot == nil) {
 		if err := l.compile(ctx); err != nil {
 			return err
@@ -172,43 +169,26 @@ func (l *loop) takeLinks(n notes) {
 
 // takeServices brings the index up to date with the Services and endpoints
 // that changed.
-func (l *loop) takeServices(ctx context.Context, n notes) error {
+func (l *loop) takeServices(n notes) {
+	touched := map[service.Key]struct{}{}
+	for key, s := range n.slices {
+		l.endpoints.set(key, s, func(of service.Key) { touched[of] = struct{}{} })
+	}
 	for key, svc := range n.services {
+		delete(touched, key)
 		if svc == nil || !l.ours(svc) {
 			l.index.Delete(key)
 			continue
 		}
-		now, _ := l.index.Get(key)
-		known := now.Service != nil
-		now.Service = service.Parse(svc)
-		if _, moved := n.endpoints[key]; moved || !known {
-			if err := l.readEndpoints(ctx, key, &now.Endpoints); err != nil {
-				return err
-			}
-			delete(n.endpoints, key)
-		}
-		l.index.Set(now)
+		now := service.Parse(svc)
+		l.index.Set(plan.Service{Service: now, Endpoints: l.endpoints.of(key, now.Local)})
 	}
-	for key := range n.endpoints {
-		now, ok := l.index.Get(key)
-		if !ok {
-			continue
+	for key := range touched {
+		if now, ok := l.index.Get(key); ok {
+			now.Endpoints = l.endpoints.of(key, now.Local)
+			l.index.Set(now)
 		}
-		if err := l.readEndpoints(ctx, key, &now.Endpoints); err != nil {
-			return err
-		}
-		l.index.Set(now)
 	}
-	return nil
-}
-
-func (l *loop) readEndpoints(ctx context.Context, key service.Key, to *service.Endpoints) error {
-	slices, err := l.store.Slices(ctx, key)
-	if err != nil {
-		return err
-	}
-	*to = service.MergeEndpoints(slices)
-	return nil
 }
 
 // ours tells whether the Service is one for this load balancer.

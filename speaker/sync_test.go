@@ -30,14 +30,9 @@ var cmpAddr = cmpopts.EquateComparable(netip.Addr{})
 // fakeStore holds objects as the caches would.
 type fakeStore struct {
 	objects config.Objects
-	slices  map[service.Key][]*discoveryv1.EndpointSlice
 }
 
 func (s *fakeStore) Objects(context.Context) (config.Objects, error) { return s.objects, nil }
-
-func (s *fakeStore) Slices(_ context.Context, key service.Key) ([]*discoveryv1.EndpointSlice, error) {
-	return s.slices[key], nil
-}
 
 // fakeRing is a ring of which this node is one member.
 type fakeRing struct {
@@ -116,7 +111,7 @@ type speaker struct {
 
 func newSpeaker(t *testing.T) *speaker {
 	s := &speaker{t: t}
-	s.store = &fakeStore{slices: map[service.Key][]*discoveryv1.EndpointSlice{}}
+	s.store = &fakeStore{}
 	s.store.objects.Pools = []v1beta1.IPAddressPool{{
 		ObjectMeta: metav1.ObjectMeta{Name: "pool"},
 		Spec:       v1beta1.IPAddressPoolSpec{Addresses: []v1beta1.AddressRange{"192.168.1.240-192.168.1.250"}},
@@ -170,13 +165,19 @@ func (s *speaker) serve(name, address string, change ...func(*corev1.Service)) *
 
 // endpoint makes the one endpoint of a Service ready or not.
 func (s *speaker) endpoint(name, node string, ready bool) {
-	key := service.Key{Namespace: "default", Name: name}
-	slice := &discoveryv1.EndpointSlice{
+	s.inbox.slice(slim(s.t, &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name + "-1", Labels: map[string]string{discoveryv1.LabelServiceName: name}},
 		Endpoints:  []discoveryv1.Endpoint{{NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+	}), false)
+}
+
+func slim(t *testing.T, s *discoveryv1.EndpointSlice) *slice {
+	t.Helper()
+	kept, err := slimSlices()(s)
+	if err != nil {
+		t.Fatal(err)
 	}
-	s.store.slices[key] = []*discoveryv1.EndpointSlice{slice}
-	s.inbox.slice(slice, false)
+	return kept.(*slice)
 }
 
 func (s *speaker) wantAnnounced(when string, want ...string) {

@@ -22,9 +22,6 @@ import (
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
-// byService is the index of EndpointSlices by their Service.
-const byService = "service"
-
 // kinds are those of the configuration.
 func kinds() []client.Object {
 	return []client.Object{
@@ -46,10 +43,9 @@ func cacheOptions(o options) map[client.Object]cache.ByObject {
 			UnsafeDisableDeepCopy: &shared,
 		},
 		&discoveryv1.EndpointSlice{}: {
-			Namespaces:            everywhere,
-			Label:                 served(),
-			Transform:             slimSlice,
-			UnsafeDisableDeepCopy: &shared,
+			Namespaces: everywhere,
+			Label:      served(),
+			Transform:  slimSlices(), // so it cannot be listed, only watched
 		},
 		&corev1.Node{}: {Transform: slimNode},
 	}
@@ -65,9 +61,6 @@ func cacheOptions(o options) map[client.Object]cache.ByObject {
 // watch makes the API's events into notes. Once the cache runs and has shown
 // all there is, the returned function ends; the inbox then says so.
 func watch(ctx context.Context, c cache.Cache, o options, in *inbox) (func(context.Context) error, error) {
-	if err := c.IndexField(ctx, &discoveryv1.EndpointSlice{}, byService, serviceOf); err != nil {
-		return nil, fmt.Errorf("index the EndpointSlices: %w", err)
-	}
 	handlers := map[client.Object]toolscache.ResourceEventHandler{
 		&corev1.Service{}:            handler(in.service),
 		&discoveryv1.EndpointSlice{}: handler(in.slice),
@@ -119,7 +112,7 @@ func awaitAll(ctx context.Context, synced []toolscache.InformerSynced) bool {
 }
 
 // handler calls note for every object that comes, changes or goes.
-func handler[T client.Object](note func(obj T, gone bool)) toolscache.ResourceEventHandlerFuncs {
+func handler[T any](note func(obj T, gone bool)) toolscache.ResourceEventHandlerFuncs {
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
 			if o, ok := obj.(T); ok {
@@ -167,9 +160,12 @@ func (b *inbox) service(s *corev1.Service, gone bool) {
 	b.put(func(n *notes) { n.services[key] = s })
 }
 
-func (b *inbox) slice(s *discoveryv1.EndpointSlice, _ bool) {
-	key := service.Key{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
-	b.put(func(n *notes) { n.endpoints[key] = struct{}{} })
+func (b *inbox) slice(s *slice, gone bool) {
+	key := s.key
+	if gone {
+		s = nil
+	}
+	b.put(func(n *notes) { n.slices[key] = s })
 }
 
 func (b *inbox) node(node *corev1.Node, gone bool) {
@@ -194,24 +190,8 @@ func nodeOf(node *corev1.Node) observed.Node {
 	return n
 }
 
-func serviceOf(obj client.Object) []string {
-	return []string{obj.GetLabels()[discoveryv1.LabelServiceName]}
-}
-
 // caches implements store.
 type caches struct{ client.Reader }
-
-func (c caches) Slices(ctx context.Context, key service.Key) ([]*discoveryv1.EndpointSlice, error) {
-	var list discoveryv1.EndpointSliceList
-	if err := c.List(ctx, &list, client.InNamespace(key.Namespace), client.MatchingFields{byService: key.Name}); err != nil {
-		return nil, fmt.Errorf("list the EndpointSlices of %s: %w", key, err)
-	}
-	slices := make([]*discoveryv1.EndpointSlice, len(list.Items))
-	for i := range list.Items {
-		slices[i] = &list.Items[i]
-	}
-	return slices, nil
-}
 
 func (c caches) Objects(ctx context.Context) (config.Objects, error) {
 	var (

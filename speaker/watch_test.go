@@ -5,7 +5,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -52,31 +51,6 @@ func TestSlimServiceLosesNothingThatDecides(t *testing.T) {
 	}
 	if n := len(slim.(*corev1.Service).Annotations); n != 2 {
 		t.Errorf("%d annotations are kept, want the 2 of ours", n)
-	}
-}
-
-func TestSlimSliceLosesNothingThatDecides(t *testing.T) {
-	yes, no, node := true, false, "node-a"
-	full := func() *discoveryv1.EndpointSlice {
-		return &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
-			Endpoints: []discoveryv1.Endpoint{
-				{NodeName: &node, Addresses: []string{"10.1.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
-				{NodeName: &node, Addresses: []string{"10.1.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &yes}},
-				{Addresses: []string{"10.1.0.3"}, Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no}},
-			},
-		}
-	}
-	slim, err := slimSlice(full())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := service.MergeEndpoints([]*discoveryv1.EndpointSlice{full()})
-	if diff := cmp.Diff(want, service.MergeEndpoints([]*discoveryv1.EndpointSlice{slim.(*discoveryv1.EndpointSlice)})); diff != "" {
-		t.Errorf("(-full +slim):\n%s", diff)
-	}
-	if got := serviceOf(slim.(*discoveryv1.EndpointSlice)); got[0] != "web" {
-		t.Errorf("the slice belongs to %q, want web", got)
 	}
 }
 
