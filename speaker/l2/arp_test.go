@@ -62,7 +62,7 @@ func TestRespondARP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestAnnouncer(t)
-			a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+			a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 			a.Set(desired.L2{
 				vip4:                   {Interfaces: []string{"eth0"}},
 				mustAddr(t, elsewhere): {Interfaces: []string{"eth1"}},
@@ -86,7 +86,7 @@ func FuzzRespondARP(f *testing.F) {
 	f.Add(arpFrameOf(f, broadcast, theirMAC, arp.OperationReply, theirMAC, vip4.String(), broadcast, vip4.String()))
 	f.Add([]byte{})
 	a := newTestAnnouncer(f)
-	a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	a.Set(wanted(vip4))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		reply, e, verdict := a.decide(protoARP, 2, frame, make([]byte, 0, 128))

@@ -30,8 +30,8 @@ var (
 	vip6      = netip.MustParseAddr("2001:db8::100")
 )
 
-// link is an interface that can serve both families.
-func link(index int, name string, mac hwAddr) observed.Link {
+// linkOf is an interface that can serve both families.
+func linkOf(index int, name string, mac hwAddr) observed.Link {
 	return observed.Link{Index: index, Name: name, MAC: mac[:], Up: true, Carrier: true,
 		Broadcast: true, Multicast: true, LinkLocal: linkLocal}
 }

@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/mdlayher/socket"
@@ -31,11 +31,11 @@ var (
 )
 
 // classify gives an error its kind, keeping what it says.
-func classify(err error) error {
+func (k *linux) classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, os.ErrClosed), errors.Is(err, net.ErrClosed), errors.Is(err, unix.EBADF):
+	case k.closed.Load():
 		return fmt.Errorf("%w: %w", errClosed, err)
 	case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return fmt.Errorf("%w: %w", errLinkGone, err)
@@ -57,8 +57,9 @@ type linux struct {
 	conns [protocols]*socket.Conn
 	raws  [protocols]syscall.RawConn
 
-	mu     sync.Mutex // guards what follows
-	closed bool
+	closed atomic.Bool
+
+	mu sync.Mutex // guards what follows
 	// groups are the sockets that hold memberships. The kernel bounds what one
 	// socket may hold (net.core.optmem_max).
 	groups []*groupSocket
@@ -108,7 +109,7 @@ func (k *linux) Receive(p protocol, frame []byte) (n, index int, err error) {
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	if err = errors.Join(waitErr, err); err != nil {
-		return 0, 0, classify(err)
+		return 0, 0, k.classify(err)
 	}
 	if sa, ok := from.(*unix.SockaddrLinklayer); ok {
 		index = sa.Ifindex
@@ -126,7 +127,7 @@ func (k *linux) Send(p protocol, index int, frame []byte) (err error) {
 		err = unix.Sendto(int(fd), frame, unix.MSG_DONTWAIT, to)
 		return true // a full queue is an error, not a reason to wait
 	})
-	return classify(errors.Join(waitErr, err))
+	return k.classify(errors.Join(waitErr, err))
 }
 
 // Filter implements kernel.
@@ -135,7 +136,7 @@ func (k *linux) Filter(p protocol, program []bpf.Instruction) error {
 	if err != nil {
 		return fmt.Errorf("assemble a filter of %d instructions: %w", len(program), err)
 	}
-	return classify(k.conns[p].SetBPF(raw))
+	return k.classify(k.conns[p].SetBPF(raw))
 }
 
 // Drops implements kernel.
@@ -143,7 +144,7 @@ func (k *linux) Drops(p protocol) (uint64, error) {
 	// The kernel resets its counters when they are read.
 	stats, err := k.conns[p].GetsockoptTpacketStats(unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return 0, classify(err)
+		return 0, k.classify(err)
 	}
 	return uint64(stats.Drops), nil
 }
@@ -157,12 +158,12 @@ func (k *linux) Join(m membership) error {
 		if err != nil {
 			return err
 		}
-		err = classify(setMembership(s, unix.IPV6_JOIN_GROUP, m))
+		err = k.classify(setMembership(s, unix.IPV6_JOIN_GROUP, m))
 		if errors.Is(err, unix.EADDRINUSE) {
 			// Joined when the interface had lost and regained IPv6: the
 			// socket remembers what the interface forgot.
 			_ = setMembership(s, unix.IPV6_LEAVE_GROUP, m)
-			err = classify(setMembership(s, unix.IPV6_JOIN_GROUP, m))
+			err = k.classify(setMembership(s, unix.IPV6_JOIN_GROUP, m))
 		}
 		if errors.Is(err, errNoMemory) && !s.full {
 			s.full = true
@@ -181,7 +182,7 @@ func (k *linux) Join(m membership) error {
 
 // roomySocket returns a socket with room for a membership; mu is held.
 func (k *linux) roomySocket() (*groupSocket, error) {
-	if k.closed {
+	if k.closed.Load() {
 		return nil, errClosed
 	}
 	for i := len(k.groups) - 1; i >= 0; i-- {
@@ -222,7 +223,7 @@ func (k *linux) Leave(m membership) error {
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL) {
 		return nil
 	}
-	return classify(err)
+	return k.classify(err)
 }
 
 func setMembership(s *groupSocket, option int, m membership) error {
@@ -271,6 +272,7 @@ func parseIGMP6(line string) (membership, bool) {
 
 // Close implements kernel.
 func (k *linux) Close() error {
+	k.closed.Store(true)
 	var errs []error
 	for _, conn := range k.conns {
 		if conn != nil {
@@ -282,7 +284,7 @@ func (k *linux) Close() error {
 	for _, s := range k.groups {
 		errs = append(errs, unix.Close(s.fd))
 	}
-	k.groups, k.closed = nil, true
+	k.groups = nil
 	clear(k.where)
 	return errors.Join(errs...)
 }

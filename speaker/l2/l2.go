@@ -132,15 +132,12 @@ func (a *Announcer) notify() {
 	}
 }
 
-// take hands the loop what it has to look at.
+// take hands the loop what it has to look at; the map is the loop's own then.
 func (a *Announcer) take() (dirty map[netip.Addr]struct{}, all bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	dirty, all = a.dirty, a.all
-	if len(dirty) > 0 {
-		a.dirty = make(map[netip.Addr]struct{})
-	}
-	a.all = false
+	a.dirty, a.all = make(map[netip.Addr]struct{}), false
 	return dirty, all
 }
 

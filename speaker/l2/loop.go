@@ -273,8 +273,8 @@ func (l *loop) join(now time.Time) time.Time {
 	at := func(addr netip.Addr) []*port { return l.known[addr].at }
 	if l.groups.reconcile(at, l.k, joinsPerStep) {
 		failed := maps.Clone(l.groups.failed)
-		if len(failed) > len(*l.a.failures.Load()) {
-			l.a.log.Warn("cannot join solicited-node groups", "failed", len(failed), "err", anyOf(failed))
+		if err := anyOf(failed); len(failed) > len(*l.a.failures.Load()) && !errors.Is(err, errClosed) {
+			l.a.log.Warn("cannot join solicited-node groups", "failed", len(failed), "err", err)
 		}
 		l.a.failures.Store(&failed)
 		l.a.onChange()

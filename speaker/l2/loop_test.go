@@ -57,7 +57,7 @@ func (r *room) burstOf(t testing.TB) []string {
 }
 
 func TestWhatStartsABurst(t *testing.T) {
-	eth0, eth1 := link(2, "eth0", ourMAC), link(3, "eth1", thirdMAC)
+	eth0, eth1 := linkOf(2, "eth0", ourMAC), linkOf(3, "eth1", thirdMAC)
 	down := func(l *observed.Link) { l.Carrier = false }
 	from := func(index int, mac hwAddr, addr netip.Addr) string {
 		return fmt.Sprintf("%d:%x:%s", index, mac[:], addr)
@@ -91,11 +91,11 @@ func TestWhatStartsABurst(t *testing.T) {
 			[]string{from(3, thirdMAC, vip4), from(3, thirdMAC, vip6)},
 		},
 		"a late interface": {
-			func(a *Announcer) { a.SetLinks(observed.Links{eth0, link(9, "eth9", theirMAC)}) },
+			func(a *Announcer) { a.SetLinks(observed.Links{eth0, linkOf(9, "eth9", theirMAC)}) },
 			[]string{from(9, theirMAC, vip4), from(9, theirMAC, vip6)},
 		},
 		"a new Ethernet address": {
-			func(a *Announcer) { a.SetLinks(observed.Links{link(2, "eth0", theirMAC)}) },
+			func(a *Announcer) { a.SetLinks(observed.Links{linkOf(2, "eth0", theirMAC)}) },
 			[]string{from(2, theirMAC, vip4), from(2, theirMAC, vip6)},
 		},
 		"a new link-local address": {
@@ -124,7 +124,7 @@ func TestWhatStartsABurst(t *testing.T) {
 
 func TestLinkLocalAddressThatArrivesLate(t *testing.T) {
 	r := newRoom(t)
-	eth0 := link(2, "eth0", ourMAC)
+	eth0 := linkOf(2, "eth0", ourMAC)
 	r.a.SetLinks(observed.Links{with(eth0, func(l *observed.Link) { l.LinkLocal = netip.Addr{} })})
 	r.a.Set(wanted(vip6))
 	if got := r.burstOf(t); len(got) != 0 || len(r.k.joined) != 0 {
@@ -204,7 +204,7 @@ func drawWanted(t *rapid.T) desired.L2 {
 func drawLinks(t *rapid.T) observed.Links {
 	var links observed.Links
 	for i, name := range []string{"eth0", "eth1", "eth2"} {
-		l := link(i+2, name, hwAddr{2, 0, 0, 0, byte(rapid.IntRange(0, 1).Draw(t, name+" MAC")), byte(i)})
+		l := linkOf(i+2, name, hwAddr{2, 0, 0, 0, byte(rapid.IntRange(0, 1).Draw(t, name+" MAC")), byte(i)})
 		switch rapid.IntRange(0, 6).Draw(t, name) {
 		case 0:
 			continue
@@ -291,7 +291,7 @@ func TestPathIndependence(t *testing.T) {
 
 func TestGroupsSurviveTheInterfacesDownAndUp(t *testing.T) {
 	r := newRoom(t)
-	eth0 := link(2, "eth0", ourMAC)
+	eth0 := linkOf(2, "eth0", ourMAC)
 	r.a.SetLinks(observed.Links{eth0})
 	r.a.Set(wanted(vip6))
 	r.quiet(t)
@@ -309,7 +309,7 @@ func TestGroupsSurviveTheInterfacesDownAndUp(t *testing.T) {
 
 func TestMembershipsThatTheKernelLostAreJoinedAgain(t *testing.T) {
 	r := newRoom(t)
-	r.a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	r.a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	r.a.Set(wanted(vip6))
 	r.quiet(t)
 	clear(r.k.joined)
@@ -322,7 +322,7 @@ func TestMembershipsThatTheKernelLostAreJoinedAgain(t *testing.T) {
 func TestFailedJoinIsObservedAndRetried(t *testing.T) {
 	r := newRoom(t)
 	r.k.absent[2] = true
-	r.a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	r.a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	r.a.Set(wanted(vip6))
 	settle(t, r.l, r.now)
 	o, _ := r.a.ObservedAddress(vip6)
@@ -339,7 +339,7 @@ func TestFailedJoinIsObservedAndRetried(t *testing.T) {
 
 func TestFilterIsRenewedAtOnceForANewAddress(t *testing.T) {
 	r := newRoom(t)
-	r.a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	r.a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	r.a.Set(wanted(vip4))
 	r.l.step(r.now)
 	if !r.l.filters[protoARP].current.covers(vip4) {
@@ -361,7 +361,7 @@ func TestFilterIsRenewedAtOnceForANewAddress(t *testing.T) {
 func TestFilterAdaptsToTheKernelsMemory(t *testing.T) {
 	r := newRoom(t)
 	r.k.room = 600
-	r.a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	r.a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	want := make(desired.L2)
 	for i := range uint32(2000) {
 		want[v4(0x0a000000+3*i)] = desired.L2Address{}
@@ -392,7 +392,7 @@ func (k *failingFilters) Filter(protocol, []bpf.Instruction) error {
 func TestFailingFilterIsRetriedSlowly(t *testing.T) {
 	a, k := newTestAnnouncer(t), &failingFilters{fakeOS: newFakeOS()}
 	l := newLoop(a, k)
-	a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	a.Set(wanted(vip4))
 	pass(t, l, epoch, 10*time.Second)
 	if k.attempts < 5 || k.attempts > 15 {
@@ -402,9 +402,9 @@ func TestFailingFilterIsRetriedSlowly(t *testing.T) {
 
 func TestObserved(t *testing.T) {
 	links := observed.Links{
-		link(2, "eth0", ourMAC),
-		with(link(3, "eth1", thirdMAC), func(l *observed.Link) { l.Carrier = false }),
-		with(link(4, "eth2", theirMAC), func(l *observed.Link) { l.Broadcast = false }),
+		linkOf(2, "eth0", ourMAC),
+		with(linkOf(3, "eth1", thirdMAC), func(l *observed.Link) { l.Carrier = false }),
+		with(linkOf(4, "eth2", theirMAC), func(l *observed.Link) { l.Broadcast = false }),
 	}
 	for name, test := range map[string]struct {
 		addr  netip.Addr

@@ -12,13 +12,14 @@ import (
 type metrics struct {
 	table *table
 
-	// malformed counts frames about our addresses that are truncated or
-	// contradict themselves; errors counts failed calls on the sockets;
-	// dropped counts frames that came faster than we read.
-	malformed, errors, dropped atomic.Uint64
+	// received counts the frames that the kernel's filter let through;
+	// malformed those about our addresses that are truncated or contradict
+	// themselves; errors failed calls on the sockets; dropped frames that came
+	// faster than we read.
+	received, malformed, errors, dropped atomic.Uint64
 
 	requestsReceived, responsesSent, gratuitousSent, foreignAnnouncements *prometheus.Desc
-	malformedFrames, socketErrors, droppedFrames                          *prometheus.Desc
+	receivedFrames, malformedFrames, socketErrors, droppedFrames          *prometheus.Desc
 }
 
 func newMetrics(t *table) *metrics {
@@ -31,13 +32,15 @@ func newMetrics(t *table) *metrics {
 			"ARP replies and neighbor advertisements sent in answer to requests for an announced IP.", ip, nil),
 		gratuitousSent: prometheus.NewDesc("metallb_layer2_gratuitous_sent",
 			"Frames sent unasked to tell the neighbours who announces an IP: bursts and periodic refresh.", ip, nil),
-		foreignAnnouncements: prometheus.NewDesc("herald_layer2_foreign_announcements_total",
+		foreignAnnouncements: prometheus.NewDesc("heraldlb_layer2_foreign_announcements_total",
 			"Announcements of an announced IP that came from another station.", ip, nil),
-		malformedFrames: prometheus.NewDesc("herald_layer2_malformed_frames_total",
+		receivedFrames: prometheus.NewDesc("heraldlb_layer2_received_frames_total",
+			"ARP and NDP frames that the kernel's packet filter let through to the speaker.", nil, nil),
+		malformedFrames: prometheus.NewDesc("heraldlb_layer2_malformed_frames_total",
 			"ARP and NDP frames that were truncated or contradicted themselves.", nil, nil),
-		socketErrors: prometheus.NewDesc("herald_layer2_socket_errors_total",
+		socketErrors: prometheus.NewDesc("heraldlb_layer2_socket_errors_total",
 			"Failed calls on the ARP and NDP sockets.", nil, nil),
-		droppedFrames: prometheus.NewDesc("herald_layer2_dropped_frames_total",
+		droppedFrames: prometheus.NewDesc("heraldlb_layer2_dropped_frames_total",
 			"ARP and NDP frames for announced IPs that were lost because they came faster than they were read.", nil, nil),
 	}
 }
@@ -45,7 +48,7 @@ func newMetrics(t *table) *metrics {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.requestsReceived, m.responsesSent, m.gratuitousSent,
-		m.foreignAnnouncements, m.malformedFrames, m.socketErrors, m.droppedFrames} {
+		m.foreignAnnouncements, m.receivedFrames, m.malformedFrames, m.socketErrors, m.droppedFrames} {
 		ch <- d
 	}
 }
@@ -55,6 +58,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
+	counter(m.receivedFrames, m.received.Load())
 	counter(m.malformedFrames, m.malformed.Load())
 	counter(m.socketErrors, m.errors.Load())
 	counter(m.droppedFrames, m.dropped.Load())

@@ -44,7 +44,7 @@ var (
 // addresses, the flags and the checksum of one answer.
 type ndpTemplate [ndpFrame]byte
 
-func newNDPTemplate(mac net.HardwareAddr, linkLocal netip.Addr) ndpTemplate {
+func newNDPTemplate(mac net.HardwareAddr) ndpTemplate {
 	var t ndpTemplate
 	body, err := ndp.MarshalMessage(&ndp.NeighborAdvertisement{
 		// RFC 4861 section 7.2.4: "If the Target Address is either an anycast
@@ -66,8 +66,6 @@ func newNDPTemplate(mac net.HardwareAddr, linkLocal netip.Addr) ndpTemplate {
 	binary.BigEndian.PutUint16(t[ip6Length:], uint16(len(body)))
 	t[ip6Next] = protocolICMPv6
 	t[ip6HopLimit] = 255 // RFC 4861 section 4.4
-	source := linkLocal.As16()
-	copy(t[ip6Source:], source[:])
 	copy(t[icmpType:], body)
 	return t
 }
@@ -79,6 +77,11 @@ func appendNA(buf []byte, p *port, ours [16]byte, solicited bool, to hwAddr, des
 	buf = append(buf, p.advertisement[:]...)
 	frame := buf[start:]
 	copy(frame[ethDestination:], to[:])
+	// RFC 4861 section 4.4: the source is "An address assigned to the interface
+	// from which the advertisement is sent." The announced address itself is,
+	// as with a host that holds it; tools that match answers to questions drop
+	// those that come from an address of another scope.
+	copy(frame[ip6Source:], ours[:])
 	copy(frame[ip6Dest:], dest[:])
 	if solicited {
 		frame[ndpFlags] |= flagSolicited

@@ -43,9 +43,9 @@ func TestRespondNDP(t *testing.T) {
 		return resum(frame)
 	}
 	const (
-		answer      = "02:00:00:00:00:aa > 02:00:00:00:00:bb: NA fe80::aa > fe80::bb hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override solicited]"
-		answerThird = "02:00:00:00:00:aa > 02:00:00:00:00:cc: NA fe80::aa > fe80::bb hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override solicited]"
-		answerDAD   = "02:00:00:00:00:aa > 33:33:00:00:00:01: NA fe80::aa > ff02::1 hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override]"
+		answer      = "02:00:00:00:00:aa > 02:00:00:00:00:bb: NA 2001:db8::100 > fe80::bb hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override solicited]"
+		answerThird = "02:00:00:00:00:aa > 02:00:00:00:00:cc: NA 2001:db8::100 > fe80::bb hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override solicited]"
+		answerDAD   = "02:00:00:00:00:aa > 33:33:00:00:00:01: NA 2001:db8::100 > ff02::1 hop 255: 2001:db8::100 is at 02:00:00:00:00:aa [override]"
 	)
 
 	for name, test := range map[string]struct {
@@ -92,7 +92,7 @@ func TestRespondNDP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestAnnouncer(t)
-			a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+			a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 			a.Set(desired.L2{vip6: {}, elsewhere: {Interfaces: []string{"eth1"}}})
 			reply, e, verdict := a.decide(protoNDP, 2, test.frame, make([]byte, 0, 128))
 			if verdict != answered {
@@ -133,7 +133,7 @@ func FuzzRespondNDP(f *testing.F) {
 	f.Add(ndpFrameOf(f, solicitedMAC(vip6), theirMAC, "::", group, solicitation(vip6, nil)))
 	f.Add([]byte{})
 	a := newTestAnnouncer(f)
-	a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+	a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 	a.Set(wanted(vip6))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) >= ndpOptions {

@@ -24,10 +24,6 @@ type port struct {
 	index int
 	name  string
 	mac   hwAddr
-	// linkLocal is the source of our advertisements: RFC 4861 section 4.4,
-	// "An address assigned to the interface from which the advertisement is
-	// sent." The zero value if there is none.
-	linkLocal netip.Addr
 	// arp and ndp tell whether it can serve IPv4 and IPv6 now.
 	arp, ndp bool
 	// why explains what keeps it from serving, per protocol; "" if nothing.
@@ -39,7 +35,7 @@ type port struct {
 
 // equal tells whether two ports would act alike.
 func (p *port) equal(q *port) bool {
-	return p.index == q.index && p.name == q.name && p.mac == q.mac && p.linkLocal == q.linkLocal &&
+	return p.index == q.index && p.name == q.name && p.mac == q.mac &&
 		p.whyNoARP == q.whyNoARP && p.whyNoNDP == q.whyNoNDP
 }
 
@@ -53,7 +49,7 @@ func (p *port) serves(addr netip.Addr) (bool, string) {
 
 // newPort derives a port from a link.
 func newPort(l observed.Link) *port {
-	p := &port{index: l.Index, name: l.Name, linkLocal: l.LinkLocal}
+	p := &port{index: l.Index, name: l.Name}
 	if len(l.MAC) == len(p.mac) {
 		p.mac = hwAddr(l.MAC)
 	}
@@ -69,6 +65,8 @@ func newPort(l observed.Link) *port {
 	if p.whyNoARP == "" && !l.Broadcast {
 		p.whyNoARP = "The interface cannot broadcast, so it cannot carry ARP."
 	}
+	// An interface without one takes no part in IPv6: RFC 4862 section 5.4.5
+	// shuts it when that address is a duplicate.
 	if p.whyNoNDP == "" && !l.LinkLocal.IsValid() {
 		p.whyNoNDP = "The interface has no usable IPv6 link-local address."
 	}
@@ -77,7 +75,7 @@ func newPort(l observed.Link) *port {
 		p.reply = newARPTemplate(p.hardware())
 	}
 	if p.ndp {
-		p.advertisement = newNDPTemplate(p.hardware(), p.linkLocal)
+		p.advertisement = newNDPTemplate(p.hardware())
 	}
 	return p
 }

@@ -78,6 +78,7 @@ func (a *Announcer) read(ctx context.Context, k kernel, p protocol) {
 			continue
 		}
 		pause = 0
+		a.metrics.received.Add(1)
 		a.handle(k, p, index, frame[:n], reply)
 	}
 }

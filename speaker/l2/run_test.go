@@ -43,7 +43,7 @@ func TestRoomAnswersAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		a, k, end := running(t, slog.New(slog.DiscardHandler), reg)
-		a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+		a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 		a.Set(wanted(vip4, vip6))
 		time.Sleep(10 * time.Second)
 		k.take(t)
@@ -58,12 +58,12 @@ func TestRoomAnswersAndCounts(t *testing.T) {
 			t.Errorf("answers: %v, want one for each address", got)
 		}
 		want := `
-# HELP herald_layer2_foreign_announcements_total Announcements of an announced IP that came from another station.
-# TYPE herald_layer2_foreign_announcements_total counter
-herald_layer2_foreign_announcements_total{ip="10.0.0.100"} 1
-# HELP herald_layer2_malformed_frames_total ARP and NDP frames that were truncated or contradicted themselves.
-# TYPE herald_layer2_malformed_frames_total counter
-herald_layer2_malformed_frames_total 1
+# HELP heraldlb_layer2_foreign_announcements_total Announcements of an announced IP that came from another station.
+# TYPE heraldlb_layer2_foreign_announcements_total counter
+heraldlb_layer2_foreign_announcements_total{ip="10.0.0.100"} 1
+# HELP heraldlb_layer2_malformed_frames_total ARP and NDP frames that were truncated or contradicted themselves.
+# TYPE heraldlb_layer2_malformed_frames_total counter
+heraldlb_layer2_malformed_frames_total 1
 # HELP metallb_layer2_gratuitous_sent Frames sent unasked to tell the neighbours who announces an IP: bursts and periodic refresh.
 # TYPE metallb_layer2_gratuitous_sent counter
 metallb_layer2_gratuitous_sent{ip="10.0.0.100"} 14
@@ -78,7 +78,7 @@ metallb_layer2_responses_sent{ip="10.0.0.100"} 1
 metallb_layer2_responses_sent{ip="2001:db8::100"} 1
 `
 		names := []string{"metallb_layer2_requests_received", "metallb_layer2_responses_sent", "metallb_layer2_gratuitous_sent",
-			"herald_layer2_foreign_announcements_total", "herald_layer2_malformed_frames_total"}
+			"heraldlb_layer2_foreign_announcements_total", "heraldlb_layer2_malformed_frames_total"}
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), names...); err != nil {
 			t.Error(err)
 		}
@@ -93,7 +93,7 @@ metallb_layer2_responses_sent{ip="2001:db8::100"} 1
 func TestRoomStopsAnsweringAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, k, end := running(t, slog.New(slog.DiscardHandler), nil)
-		a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+		a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 		a.Set(wanted(vip4))
 		synctest.Wait()
 		end()
@@ -113,7 +113,7 @@ func TestReadErrorsAreLoggedOnceAndSurvived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		a, k, end := running(t, slog.New(slog.NewTextHandler(&logged, nil)), nil)
-		a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+		a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 		a.Set(wanted(vip4))
 		for range 5 {
 			k.frames[protoARP] <- incoming{err: errors.New("a strange state")}
@@ -149,7 +149,7 @@ func TestForeignAnnouncementIsLoggedOnceInAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged bytes.Buffer
 		a, k, end := running(t, slog.New(slog.NewTextHandler(&logged, nil)), nil)
-		a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+		a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 		a.Set(wanted(vip4))
 		claim := arpFrameOf(t, broadcast, theirMAC, arp.OperationReply, theirMAC, vip4.String(), broadcast, vip4.String())
 		for range 4 {
@@ -180,7 +180,7 @@ func TestChangesAreTold(t *testing.T) {
 		a.Apply(desired.L2Change{Announce: wanted(vip6)})
 		synctest.Wait()
 		before := told
-		a.SetLinks(observed.Links{link(2, "eth0", ourMAC)})
+		a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
 		synctest.Wait()
 		if told == before {
 			t.Error("links came and nobody was told")

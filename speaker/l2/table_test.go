@@ -91,7 +91,7 @@ func TestShardsAreEven(t *testing.T) {
 // tenThousand is a room with 10,000 addresses of a family.
 func tenThousand(b testing.TB, base netip.Addr) (*Announcer, []netip.Addr) {
 	a := newTestAnnouncer(b)
-	a.SetLinks(observed.Links{link(2, "eth0", ourMAC), link(3, "eth1", thirdMAC)})
+	a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC), linkOf(3, "eth1", thirdMAC)})
 	var addrs []netip.Addr
 	for addr := base; len(addrs) < 10_000; addr = addr.Next() {
 		addrs = append(addrs, addr)

@@ -154,11 +154,25 @@ func (n *NS) Sysctl(t testing.TB, path, value string) {
 // there. The thread ends with f.
 func (n *NS) Do(t testing.TB, f func() error) {
 	t.Helper()
+	if err := <-n.start(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start calls f on a thread of its own that is in the namespace.
+func (n *NS) start(f func() error) <-chan error {
 	done := make(chan error, 1)
 	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread must stay where it is: it cannot end, and to
+			// others its namespace is the process's. It waits for another.
+			done <- <-n.start(f)
+			runtime.UnlockOSThread()
+			return
+		}
 		// Never unlocked: the runtime then ends the thread, which is in a
 		// namespace that nobody else must meet.
-		runtime.LockOSThread()
 		done <- func() error {
 			file, err := os.Open(n.path())
 			if err != nil {
@@ -171,9 +185,7 @@ func (n *NS) Do(t testing.TB, f func() error) {
 			return f()
 		}()
 	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	return done
 }
 
 // Veth connects two namespaces by a pair of interfaces, both up. The pair is
