@@ -414,6 +414,7 @@ func (w *world) testForeignWrites(t *testing.T) {
 func (w *world) testProbes(t *testing.T) {
 	w = &world{t, w.client, w.state}
 	pod := podOf("probed", "sleep")
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](1) // it is deleted while it restarts
 	closed := corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}
 	pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: closed}
 	pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: closed, PeriodSeconds: 1, FailureThreshold: 1, InitialDelaySeconds: 1}
