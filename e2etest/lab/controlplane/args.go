@@ -51,6 +51,7 @@ func (cp *ControlPlane) apiServerArgs(saKey string) ([]string, error) {
 		"--tls-cert-file=" + serving.CertFile,
 		"--tls-private-key-file=" + serving.KeyFile,
 		"--client-ca-file=" + cp.Authority.File(),
+		"--kubelet-certificate-authority=" + cp.Authority.File(),
 		"--kubelet-client-certificate=" + kubelet.CertFile,
 		"--kubelet-client-key=" + kubelet.KeyFile,
 		"--kubelet-preferred-address-types=InternalIP",

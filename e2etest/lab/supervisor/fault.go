@@ -219,7 +219,7 @@ func (s *Supervisor) status(context.Context, []string) (string, error) {
 	var out strings.Builder
 	l := s.state.Layout
 	fmt.Fprintf(&out, "lab %s, up %s, ends by itself in %s\n", l.Name, time.Since(s.started).Round(time.Second),
-		time.Until(s.started.Add(s.state.Options.Life)).Round(time.Second))
+		time.Until(s.ends).Round(time.Second))
 	fmt.Fprintf(&out, "kubeconfig %s\nlogs       %s\n", s.state.Kubeconfig, s.state.Options.LogDir)
 	line := func(h lab.Host, note string) {
 		var addrs []string

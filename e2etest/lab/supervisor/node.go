@@ -170,6 +170,10 @@ func (s *Supervisor) describeNode(n *node) error {
 	if err != nil {
 		return err
 	}
+	serving, err := ca.Server(h.Name+"-serving", []string{h.Name}, h.Interfaces[0].Addrs())
+	if err != nil {
+		return err
+	}
 	proxyID, err := ca.Client(h.Name+"-proxy", "system:kube-proxy", "system:node-proxier")
 	if err != nil {
 		return err
@@ -196,6 +200,9 @@ func (s *Supervisor) describeNode(n *node) error {
 		"--images=" + lab.ImagesFile(o.StateDir),
 		"--state-dir=" + dir,
 		"--netns=" + h.Namespace,
+		"--tls-cert=" + serving.CertFile,
+		"--tls-key=" + serving.KeyFile,
+		"--client-ca=" + ca.File(),
 	}
 	for _, c := range h.PodCIDRs {
 		if c.Addr().Is6() {

@@ -32,6 +32,7 @@ type Supervisor struct {
 	state    lab.State
 	progress io.Writer
 	started  time.Time
+	ends     time.Time // when its life is over
 
 	control net.Listener // its abstract name is also the lock on the lab's name
 	front   net.Listener // the API server, as seen from the machine itself
@@ -63,11 +64,12 @@ func Run(ctx context.Context, o lab.Options, progress io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.tearDown()) }()
 
-	ctx, cancel := context.WithTimeout(ctx, s.state.Options.Life)
-	defer cancel()
 	if err := s.up(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.state.Options.Life)
+	defer cancel()
+	s.ends = time.Now().Add(s.state.Options.Life)
 	s.say("%s", lab.ReadyLine)
 	s.serve(ctx)
 	return nil
