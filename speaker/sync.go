@@ -79,6 +79,8 @@ type loop struct {
 	planned bool
 	// linked and synced are true once the links and the caches are known.
 	linked, synced bool
+	// gathered is when to wait for other speakers no longer, zero before.
+	gathered time.Time
 	// ready is true from the moment on that this node knows the cluster.
 	ready bool
 	// waiting says what the speaker still waits for; "" once it is ready.
@@ -127,7 +129,7 @@ func (l *loop) step(ctx context.Context) error {
 			return err
 		}
 	}
-	l.becomeReady()
+	l.becomeReady(time.Now())
 	l.index.SetMembers(l.ring.Members())
 	if l.ready {
 		l.flush()
@@ -221,11 +223,12 @@ func (l *loop) compile(ctx context.Context) error {
 // becomeReady tells everybody, once, that this node knows the cluster. Before,
 // it announces nothing and is nobody's candidate: a speaker that was just born
 // takes nothing from its elders.
-func (l *loop) becomeReady() {
+func (l *loop) becomeReady(now time.Time) {
 	if l.ready {
 		return
 	}
-	switch m := l.ring.Members(); {
+	m := l.ring.Members()
+	switch {
 	case !l.synced || l.snapshot == nil:
 		l.wait("the API server's objects")
 	case !l.linked:
@@ -234,6 +237,8 @@ func (l *loop) becomeReady() {
 		l.wait("the membership ring: " + m.Waiting)
 	case !m.Settled:
 		l.wait("the membership ring")
+	case l.gather(m, now):
+		l.wait("the speakers that start together with this one")
 	default:
 		l.ready = true
 		l.index.SetReady(true)
@@ -241,6 +246,36 @@ func (l *loop) becomeReady() {
 		l.wait("")
 		l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
 	}
+}
+
+// gatherWithin bounds how long speakers that start together wait for the
+// slowest of them.
+const gatherWithin = 1500 * time.Millisecond
+
+// gather tells whether to wait for speakers that start together with this one.
+// If the first of them announced at once, it would take every address and give
+// most of them away again. Where an elder serves there is no need to wait, and
+// waiting would leave a gap, since an elder yields to those that are ready.
+func (l *loop) gather(m observed.Members, now time.Time) bool {
+	starting := false
+	for _, other := range m.Members {
+		switch {
+		case other.Node == l.node:
+		case other.Phase == observed.Ready || other.Phase == observed.Restarting:
+			return false
+		case other.Phase == observed.Starting:
+			starting = true
+		}
+	}
+	if !starting {
+		return false
+	}
+	if l.gathered.IsZero() {
+		l.gathered = now.Add(gatherWithin)
+		l.ring.SetPhase(observed.Gathering)
+		time.AfterFunc(gatherWithin, func() { l.inbox.put(func(*notes) {}) })
+	}
+	return now.Before(l.gathered)
 }
 
 // wait notes what keeps the speaker from being ready.

@@ -255,6 +255,56 @@ func TestStartTakesNothingFromOthers(t *testing.T) {
 	s.wantReason("dns", reason.NotOwner)
 }
 
+// When all speakers start at once, none of them announces what another one
+// will own; one that never gets ready is not waited for.
+func TestStartTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpeaker(t)
+		other := ready("node-d")
+		other.Phase = observed.Starting
+		s.ring.members.Members = []observed.Member{other}
+		s.serve("web", "192.168.1.240")
+		s.serve("dns", "192.168.1.241")
+		s.known().look()
+		if diff := cmp.Diff([]string{fmt.Sprint("phase ", observed.Gathering)}, s.story); diff != "" {
+			t.Errorf("story while node-d starts (-want +got):\n%s", diff)
+		}
+		time.Sleep(gatherWithin - time.Millisecond)
+		synctest.Wait()
+		s.look()
+		s.wantAnnounced("while node-d starts")
+
+		other.Phase = observed.Gathering
+		s.ring.members.Members = []observed.Member{other}
+		s.look()
+		s.wantAnnounced("when node-d knows the cluster too", "192.168.1.240")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpeaker(t)
+		other := ready("node-d")
+		other.Phase = observed.Starting
+		s.ring.members.Members = []observed.Member{other}
+		s.serve("dns", "192.168.1.241")
+		s.known().look()
+		<-s.inbox.wake // of the notes above
+		<-s.inbox.wake
+		s.look()
+		s.wantAnnounced("when node-d takes too long", "192.168.1.241")
+	})
+}
+
+// An elder serves: a speaker that starts waits for nobody, since the elder
+// yields at once.
+func TestStartBesideAnElder(t *testing.T) {
+	s := newSpeaker(t)
+	slow := ready("node-0")
+	slow.Phase = observed.Starting
+	s.ring.members.Members = []observed.Member{slow, ready("node-d")}
+	s.serve("web", "192.168.1.240")
+	s.known().look()
+	s.wantAnnounced("beside an elder", "192.168.1.240")
+}
+
 func TestMembersMoveAddresses(t *testing.T) {
 	s := newSpeaker(t)
 	s.ring.members.Members = []observed.Member{ready("node-d")}

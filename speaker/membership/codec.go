@@ -259,7 +259,7 @@ func cut(b []byte, limit int) (value, rest []byte, err error) {
 // knownPhase reads a phase. One that this version does not know is treated as
 // Starting: such a member is no candidate for anything.
 func knownPhase(b byte) observed.Phase {
-	if p := observed.Phase(b); p <= observed.Restarting {
+	if p := observed.Phase(b); p <= observed.Gathering {
 		return p
 	}
 	return observed.Starting

@@ -152,7 +152,7 @@ func TestAnyStateSurvivesTheWire(t *testing.T) {
 		s := state{
 			Node:       rapid.StringMatching(`[a-z0-9.-]{1,253}`).Draw(t, "node"),
 			Version:    version{rapid.Uint64().Draw(t, "epoch"), rapid.Uint64().Draw(t, "seq")},
-			Phase:      observed.Phase(rapid.IntRange(0, int(observed.Restarting)).Draw(t, "phase")),
+			Phase:      observed.Phase(rapid.IntRange(0, int(observed.Gathering)).Draw(t, "phase")),
 			Interfaces: own,
 		}
 		wire := appendMessage(nil, s)

@@ -19,6 +19,9 @@ const (
 	Draining
 	// Restarting: it comes back in a moment and stays the owner.
 	Restarting
+	// Gathering: it knows the cluster and is a candidate, but announces nothing
+	// yet: nobody served before, and other speakers start with it.
+	Gathering
 )
 
 // Interface is a network interface of a member, as shared by gossip.

@@ -47,7 +47,8 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 			member = m
 		}
 	}
-	if w.Members.Enabled && (member.Phase != observed.Ready && member.Phase != observed.Restarting || !member.Known) {
+	candidate := member.Phase == observed.Ready || member.Phase == observed.Restarting || member.Phase == observed.Gathering
+	if w.Members.Enabled && (!candidate || !member.Known) {
 		return false, 0
 	}
 	fits := false

@@ -172,6 +172,7 @@ func (s *story) member(node, text string) {
 	words := strings.Fields(text)
 	m := observed.Member{Node: node, Known: true, Phase: map[string]observed.Phase{
 		"ready": observed.Ready, "starting": observed.Starting, "draining": observed.Draining, "restarting": observed.Restarting,
+		"gathering": observed.Gathering,
 	}[words[0]]}
 	if len(words) == 1 {
 		words = append(words, "eth0")

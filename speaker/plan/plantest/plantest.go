@@ -82,7 +82,7 @@ func Members(t *rapid.T) observed.Members {
 // Member draws a member.
 func Member(t *rapid.T, name string) observed.Member {
 	phase := rapid.SampledFrom([]observed.Phase{
-		observed.Ready, observed.Ready, observed.Ready, observed.Restarting, observed.Starting, observed.Draining,
+		observed.Ready, observed.Ready, observed.Ready, observed.Restarting, observed.Gathering, observed.Starting, observed.Draining,
 	}).Draw(t, "phase")
 	m := observed.Member{Node: name, Phase: phase, Known: rapid.IntRange(0, 7).Draw(t, "known") > 0}
 	for _, name := range []string{"eth0", "eth1"} {
