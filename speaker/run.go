@@ -62,8 +62,8 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	}})
 	reporter, err := report.New(report.Config{
 		Node: o.node, Pod: o.pod, Namespace: o.process.Namespace,
-		Client: mgr.GetClient(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
-		Tells: func() bool { return l.tells.Load() },
+		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
+		First: func() bool { return l.tells.Load() },
 	})
 	if err != nil {
 		return err

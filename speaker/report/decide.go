@@ -23,7 +23,8 @@ const (
 type identity struct {
 	node      string
 	namespace string
-	pod       metav1.OwnerReference
+	// owner is what the objects are deleted with.
+	owner metav1.OwnerReference
 }
 
 // facts is all that concerns one Service.
@@ -31,8 +32,9 @@ type facts struct {
 	key service.Key
 	// decision is nil when the plan no longer knows the Service.
 	decision *desired.Decision
-	// reported is true if this node was the reporter until now.
-	reported bool
+	// reported is true if this node was the reporter until now, sweeps if it is
+	// the one that clears up after nodes that are no more.
+	reported, sweeps bool
 	// there is false when the Service is gone, or is no LoadBalancer any more;
 	// condition and generation are then meaningless.
 	there      bool
@@ -89,15 +91,18 @@ func (me identity) decideStatus(f facts, w *writes) {
 	for _, s := range f.statuses {
 		switch {
 		case s.DeletionTimestamp != nil:
-		case announces && s.Name == name && ownedBy(s, me.pod):
+		case announces && s.Name == name && ownedBy(s, me.owner):
 			kept = true
 			if !sameStatus(s.Status, want) {
 				w.status, w.statusName = &want, name
 			}
 		case announces && s.Name == name:
-			// Of this node's pod before this one; it would go with that pod.
+			// It would go with an owner that is not ours, such as a DaemonSet that
+			// was made anew.
 			w.replace = name
-		case s.Labels[labelNode] == labelValue(me.node), d != nil && d.Reports:
+		case s.Labels[labelNode] == labelValue(me.node), // a leftover, or by another hand
+			d != nil && d.Reports,
+			d == nil && f.sweeps && !f.there:
 			w.remove = append(w.remove, s.Name)
 		}
 	}
@@ -111,7 +116,7 @@ func (me identity) decideStatus(f facts, w *writes) {
 				labelServiceName:      labelValue(f.key.Name),
 				labelServiceNamespace: labelValue(f.key.Namespace),
 			},
-			OwnerReferences: []metav1.OwnerReference{me.pod},
+			OwnerReferences: []metav1.OwnerReference{me.owner},
 		}}
 		w.status, w.statusName = &want, name
 	}
@@ -131,8 +136,8 @@ func sameStatus(a, b v1beta1.ServiceL2StatusStatus) bool {
 		slices.Equal(a.Interfaces, b.Interfaces)
 }
 
-func ownedBy(o metav1.Object, pod metav1.OwnerReference) bool {
-	return slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == pod.UID })
+func ownedBy(o metav1.Object, owner metav1.OwnerReference) bool {
+	return slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.UID })
 }
 
 func (me identity) decideCondition(f facts, now metav1.Time, w *writes) {

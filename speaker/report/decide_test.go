@@ -19,7 +19,7 @@ import (
 
 var (
 	web  = service.Key{Namespace: "default", Name: "web"}
-	me   = identity{node: "node-a", namespace: "herald", pod: metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "speaker-1", UID: "pod-1"}}
+	me   = identity{node: "node-a", namespace: "herald", owner: metav1.OwnerReference{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "speaker", UID: "ds-1"}}
 	past = metav1.NewTime(time.Unix(1000, 0))
 	now  = metav1.NewTime(time.Unix(2000, 0))
 )
@@ -34,9 +34,9 @@ func declines(r reason.Reason, reports bool) *desired.Decision {
 	return &desired.Decision{Service: web, Protocol: desired.Layer2, Reports: reports, Reason: r, Message: "because"}
 }
 
-// object is the ServiceL2Status of a node's pod, as it is after both writes.
-func object(node string, pod metav1.OwnerReference, interfaces ...string) *v1beta1.ServiceL2Status {
-	i := identity{node: node, namespace: "herald", pod: pod}
+// object is the ServiceL2Status of a node, as it is after both writes.
+func object(node string, owner metav1.OwnerReference, interfaces ...string) *v1beta1.ServiceL2Status {
+	i := identity{node: node, namespace: "herald", owner: owner}
 	var w writes
 	i.decideStatus(facts{key: web, there: true, decision: &desired.Decision{Service: web, Protocol: desired.Layer2, Announce: true, Interfaces: interfaces}}, &w)
 	s := w.create
@@ -51,11 +51,10 @@ func condition(status metav1.ConditionStatus, r reason.Reason, message string) *
 func TestDecide(t *testing.T) {
 	mine := statusName(web, "node-a")
 	theirs := statusName(web, "node-b")
-	oldPod := metav1.OwnerReference{UID: "pod-0"}
-	otherPod := metav1.OwnerReference{UID: "pod-b"}
-	byHand := object("node-a", me.pod)
+	oldOwner := metav1.OwnerReference{UID: "ds-0"}
+	byHand := object("node-a", me.owner)
 	byHand.Name = "l2-x7k2p"
-	going := object("node-a", me.pod)
+	going := object("node-a", me.owner)
 	going.DeletionTimestamp = &past
 	at := func(c *metav1.Condition, when metav1.Time) *metav1.Condition {
 		c.LastTransitionTime = when
@@ -71,7 +70,7 @@ func TestDecide(t *testing.T) {
 			facts{there: true, decision: announces("eth1", "eth0")},
 			writes{
 				create: &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{
-					Namespace: "herald", Name: mine, OwnerReferences: []metav1.OwnerReference{me.pod},
+					Namespace: "herald", Name: mine, OwnerReferences: []metav1.OwnerReference{me.owner},
 					Labels: map[string]string{"metallb.io/node": "node-a", "metallb.io/service-name": "web", "metallb.io/service-namespace": "default"},
 				}},
 				status: &v1beta1.ServiceL2StatusStatus{Node: "node-a", ServiceName: "web", ServiceNamespace: "default",
@@ -82,41 +81,41 @@ func TestDecide(t *testing.T) {
 			}},
 		{"all is as it should be: nothing is written",
 			facts{there: true, decision: announces("eth1", "eth0"), reported: true, condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod, "eth0", "eth1")}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth0", "eth1")}},
 			writes{}},
 		{"the interfaces in another order: nothing is written",
 			facts{there: true, decision: announces("eth0", "eth1"), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod, "eth1", "eth0")}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth1", "eth0")}},
 			writes{}},
 		{"the interfaces change: one write, and no event",
 			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod, "eth0")}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth0")}},
 			writes{status: all, statusName: mine}},
-		{"the pod is a new one: its predecessor's object would go with that, nothing else is told again",
+		{"the DaemonSet is a new one: the object would go with the old, nothing else is told again",
 			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", oldPod)}},
-			writes{replace: mine, create: stripped(object("node-a", me.pod)), status: all, statusName: mine}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", oldOwner)}},
+			writes{replace: mine, create: stripped(object("node-a", me.owner)), status: all, statusName: mine}},
 		{"taken over from another node: that node's object goes",
 			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, strings.ReplaceAll(assigned, "node-a", "node-b")),
-				statuses: []*v1beta1.ServiceL2Status{object("node-b", otherPod)}},
-			writes{create: stripped(object("node-a", me.pod)), status: all, statusName: mine, remove: []string{theirs},
+				statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
+			writes{create: stripped(object("node-a", me.owner)), status: all, statusName: mine, remove: []string{theirs},
 				// Announced before and after: the transition is not one of the status.
 				condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				event:     &note{reason: "nodeAssigned", text: assigned}}},
 		{"another object of this node, by another hand, goes",
 			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod), byHand}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner), byHand}},
 			writes{remove: []string{"l2-x7k2p"}}},
 		{"an object that is being deleted counts as gone",
 			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned), statuses: []*v1beta1.ServiceL2Status{going}},
-			writes{create: stripped(object("node-a", me.pod)), status: all, statusName: mine}},
+			writes{create: stripped(object("node-a", me.owner)), status: all, statusName: mine}},
 		{"lost to another node: the own object goes, the rest is the other's",
 			facts{there: true, decision: declines(reason.NotOwner, false), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod), object("node-b", otherPod)}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner), object("node-b", me.owner)}},
 			writes{remove: []string{mine}}},
 		{"nobody can serve it, and this node says so, and clears up after the last owner",
 			facts{there: true, generation: 3, decision: declines(reason.NoEndpoints, true), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				statuses: []*v1beta1.ServiceL2Status{object("node-b", otherPod)}},
+				statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
 			writes{remove: []string{theirs}, condition: at(condition(metav1.ConditionFalse, reason.NoEndpoints, "because"), now)}},
 		{"an interface is missing: a warning",
 			facts{there: true, generation: 3, decision: declines(reason.InterfaceMissing, true)},
@@ -133,13 +132,19 @@ func TestDecide(t *testing.T) {
 				return c
 			}()}},
 		{"the plan forgot the Service, which this node reported",
-			facts{there: true, reported: true, condition: condition(metav1.ConditionTrue, reason.Elected, assigned), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod)}},
+			facts{there: true, reported: true, condition: condition(metav1.ConditionTrue, reason.Elected, assigned), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner)}},
 			writes{remove: []string{mine}, forget: true}},
 		{"the plan forgot the Service, which another node reported",
-			facts{there: true, condition: condition(metav1.ConditionTrue, reason.Elected, "other"), statuses: []*v1beta1.ServiceL2Status{object("node-b", otherPod)}},
+			facts{there: true, condition: condition(metav1.ConditionTrue, reason.Elected, "other"), statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
+			writes{}},
+		{"neither the plan nor the cluster knows the Service: the first node clears up after others",
+			facts{sweeps: true, statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
+			writes{remove: []string{theirs}}},
+		{"and does not while the Service is there: the plan may not know it yet",
+			facts{there: true, sweeps: true, statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
 			writes{}},
 		{"the Service is gone while it is announced",
-			facts{decision: announces(), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.pod)}},
+			facts{decision: announces(), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner)}},
 			writes{remove: []string{mine}}},
 		{"BGP has no ServiceL2Status",
 			facts{there: true, decision: &desired.Decision{Protocol: desired.BGP, Announce: true}},

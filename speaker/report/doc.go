@@ -6,13 +6,16 @@
 //
 //   - ServiceL2Status: the announcing node keeps exactly one for each Service,
 //     named after the Service and itself, and removes the others' and its own
-//     leftovers. The pod owns it, so it goes with the pod.
+//     leftovers. The DaemonSet owns it, not the pod: a speaker that restarts
+//     finds everything told already and writes nothing, where MetalLB writes
+//     every object anew. What a node leaves that is no more is removed by the
+//     Service's next reporter or, if the Service is gone too, by the first node.
 //   - The condition heraldlb.io/Announced of a Service: the one node that its
 //     Decision calls the reporter. It is written by server-side apply under the
 //     speakers' own field owner, so it never meets the controller's condition.
 //   - Events: nodeAssigned and announceFailed on a Service, only when that
 //     condition changes, which holds over restarts; and on an object of the
-//     configuration, from the node that is told to.
+//     configuration, from the first node.
 //   - ConfigurationState of this node.
 //   - Metrics with MetalLB's names.
 //

@@ -31,7 +31,7 @@ type fakeCluster struct {
 	services map[service.Key]*corev1.Service
 	statuses map[string]*v1beta1.ServiceL2Status
 	states   map[string]*v1beta1.ConfigurationState
-	pods     map[string]types.UID
+	owners   map[string]types.UID
 	// log has one line for each write.
 	log []string
 	// fail makes the next writes whose line starts with a key fail so often.
@@ -48,7 +48,7 @@ func newFake(t *testing.T) *fakeCluster {
 		services: map[service.Key]*corev1.Service{},
 		statuses: map[string]*v1beta1.ServiceL2Status{},
 		states:   map[string]*v1beta1.ConfigurationState{},
-		pods:     map[string]types.UID{},
+		owners:   map[string]types.UID{},
 		fail:     map[string]int{},
 	}
 	t.Cleanup(func() {
@@ -145,14 +145,14 @@ func (c *fakeCluster) watch(_ context.Context, to handlers) error {
 	return nil
 }
 
-func (c *fakeCluster) pod(_ context.Context, name string) (metav1.OwnerReference, error) {
+func (c *fakeCluster) owner(_ context.Context, name string) (metav1.OwnerReference, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	uid, ok := c.pods[name]
+	uid, ok := c.owners[name]
 	if !ok {
 		return metav1.OwnerReference{}, notFound(name)
 	}
-	return metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: uid}, nil
+	return metav1.OwnerReference{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "speaker", UID: uid}, nil
 }
 
 func (c *fakeCluster) service(_ context.Context, key service.Key) (*corev1.Service, error) {
@@ -337,14 +337,14 @@ type running struct {
 	stop func()
 }
 
-// start runs the Reporter of a node; pod is also its UID.
-func (c *fakeCluster) start(t *testing.T, node, pod string, tells bool) *running {
+// start runs the Reporter of a node whose pod has an owner of this UID.
+func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *running {
 	t.Helper()
 	c.mu.Lock()
-	c.pods[pod] = types.UID(pod)
+	c.owners["speaker-"+node] = types.UID(owner)
 	c.mu.Unlock()
 	reg := prometheus.NewPedanticRegistry()
-	r := newReporter(Config{Node: node, Pod: pod, Namespace: "herald", Metrics: reg, Tells: func() bool { return tells }}, c)
+	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: func() bool { return first }}, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

@@ -45,6 +45,7 @@ func CacheOptions(node string) map[client.Object]cache.ByObject {
 // kube is the cluster through controller-runtime.
 type kube struct {
 	client          client.Client
+	reader          client.Reader
 	cache           cache.Informers
 	node, namespace string
 }
@@ -97,10 +98,15 @@ func (k *kube) watch(ctx context.Context, to handlers) error {
 	return nil
 }
 
-func (k *kube) pod(ctx context.Context, name string) (metav1.OwnerReference, error) {
+// owner is the DaemonSet of the pod, so that what is told outlives a restart of
+// the pod and goes when Herald is uninstalled. A pod without one owns it itself.
+func (k *kube) owner(ctx context.Context, name string) (metav1.OwnerReference, error) {
 	pod := &corev1.Pod{}
-	if err := k.client.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: name}, pod); err != nil {
+	if err := k.reader.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: name}, pod); err != nil {
 		return metav1.OwnerReference{}, fmt.Errorf("read pod %s/%s: %w", k.namespace, name, err)
+	}
+	if c := metav1.GetControllerOf(pod); c != nil {
+		return metav1.OwnerReference{APIVersion: c.APIVersion, Kind: c.Kind, Name: c.Name, UID: c.UID}, nil
 	}
 	return metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: pod.UID}, nil
 }

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -36,7 +37,7 @@ func newKube(t *testing.T, objects ...client.Object) *kube {
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
 		WithStatusSubresource(&corev1.Service{}, &v1beta1.ServiceL2Status{}, &v1beta1.ConfigurationState{}).Build()
-	return &kube{client: c, node: "node-a", namespace: "herald"}
+	return &kube{client: c, reader: c, node: "node-a", namespace: "herald"}
 }
 
 func get[T client.Object](t *testing.T, k *kube, namespace, name string, to T) T {
@@ -49,7 +50,7 @@ func get[T client.Object](t *testing.T, k *kube, namespace, name string, to T) T
 
 func TestKubeWritesAServiceL2Status(t *testing.T) {
 	k, ctx := newKube(t), context.Background()
-	s := object("node-a", me.pod, "eth0", "eth1")
+	s := object("node-a", me.owner, "eth0", "eth1")
 	if err := k.createStatus(ctx, s); err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +175,19 @@ func TestKubeWritesEvents(t *testing.T) {
 }
 
 func TestKubeReads(t *testing.T) {
-	k, ctx := newKube(t, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "herald", Name: "speaker-1", UID: "pod-1"}}), context.Background()
-	if got, err := k.pod(ctx, "speaker-1"); err != nil || got != me.pod {
-		t.Errorf("pod %+v, %v", got, err)
+	owned := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "herald", Name: "speaker-1", UID: "pod-1"}}
+	controller := me.owner
+	controller.Controller = ptr.To(true)
+	owned.OwnerReferences = []metav1.OwnerReference{{Kind: "Other", UID: "x"}, controller}
+	bare := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "herald", Name: "speaker-2", UID: "pod-2"}}
+	k, ctx := newKube(t, owned, bare), context.Background()
+	if got, err := k.owner(ctx, "speaker-1"); err != nil || got != me.owner {
+		t.Errorf("owner %+v, %v, want %+v", got, err, me.owner)
 	}
-	if _, err := k.pod(ctx, "speaker-2"); !apierrors.IsNotFound(err) {
+	if got, err := k.owner(ctx, "speaker-2"); err != nil || got != (metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "speaker-2", UID: "pod-2"}) {
+		t.Errorf("owner of a pod without a DaemonSet: %+v, %v", got, err)
+	}
+	if _, err := k.owner(ctx, "speaker-3"); !apierrors.IsNotFound(err) {
 		t.Errorf("a pod that is not there: %v", err)
 	}
 	if _, err := k.service(ctx, web); !apierrors.IsNotFound(err) {

@@ -40,11 +40,15 @@ type Config struct {
 	Node, Pod, Namespace string
 	// Client writes; it reads from the cache.
 	Client client.Client
+	// Reader reads this pod once, whole, from the API server.
+	Reader client.Reader
 	// Cache tells what is there. Give its manager CacheOptions.
 	Cache cache.Informers
-	// Tells says, when it is asked, whether this node is the one that writes
-	// events on the objects of the configuration. Nil means never.
-	Tells   func() bool
+	// First says, when it is asked, whether this node is the one of all that
+	// does what one must do: it writes events on the objects of the
+	// configuration, and removes what is left of nodes that are no more. Nil
+	// means never.
+	First   func() bool
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -60,7 +64,7 @@ type Reporter struct {
 	limit   flowcontrol.RateLimiter
 	queue   workqueue.TypedRateLimitingInterface[service.Key]
 	now     func() time.Time
-	tells   func() bool
+	first   func() bool
 
 	config chan struct{} // the configuration's problems, or their object, changed
 
@@ -90,7 +94,8 @@ type entry struct {
 type cluster interface {
 	// watch returns when everything that is there has been seen.
 	watch(ctx context.Context, to handlers) error
-	pod(ctx context.Context, name string) (metav1.OwnerReference, error)
+	// owner returns what owns the objects of the pod of that name.
+	owner(ctx context.Context, pod string) (metav1.OwnerReference, error)
 	service(ctx context.Context, key service.Key) (*corev1.Service, error)
 
 	createStatus(ctx context.Context, s *v1beta1.ServiceL2Status) error
@@ -119,7 +124,7 @@ func New(cfg Config) (*Reporter, error) {
 		return nil, errors.New("report: the names of the node, the pod and the namespace are mandatory")
 	}
 	return newReporter(cfg, &kube{
-		client: cfg.Client, cache: cfg.Cache, node: cfg.Node, namespace: cfg.Namespace,
+		client: cfg.Client, reader: cfg.Reader, cache: cfg.Cache, node: cfg.Node, namespace: cfg.Namespace,
 	}), nil
 }
 
@@ -134,7 +139,7 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		log:     cfg.Logger,
 		limit:   flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesBurst),
 		now:     time.Now,
-		tells:   cfg.Tells,
+		first:   cfg.First,
 		config:  make(chan struct{}, 1),
 		entries: map[service.Key]*entry{},
 		queue: workqueue.NewTypedRateLimitingQueue(
@@ -161,9 +166,10 @@ func (r *Reporter) Changed(changed []desired.Decision, removed []service.Key) {
 	}
 	if !r.planned {
 		r.planned = true
+		sweeps := r.isFirst()
 		for key, e := range r.entries {
 			for _, s := range e.statuses {
-				if r.mine(s) {
+				if sweeps || r.mine(s) {
 					r.queue.Add(key)
 				}
 			}
@@ -212,7 +218,7 @@ func (r *Reporter) UpdateFailed() { r.metrics.failures.Inc() }
 func (r *Reporter) Run(ctx context.Context) error {
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
 		var err error
-		if r.me.pod, err = r.cluster.pod(ctx, r.podName); err == nil {
+		if r.me.owner, err = r.cluster.owner(ctx, r.podName); err == nil {
 			break
 		}
 		r.log.Warn("nothing is reported before the speaker's own pod is known", "err", err)
@@ -287,7 +293,7 @@ func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
 		delete(r.entries, key)
 		return facts{}, false
 	}
-	f := facts{key: key, decision: e.decision, reported: e.condition != nil}
+	f := facts{key: key, decision: e.decision, reported: e.condition != nil, sweeps: r.isFirst()}
 	for _, s := range e.statuses {
 		f.statuses = append(f.statuses, s)
 	}
@@ -474,6 +480,8 @@ func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
 		r.queue.Add(key)
 	}
 }
+
+func (r *Reporter) isFirst() bool { return r.first != nil && r.first() }
 
 // mine tells whether a ServiceL2Status is of this node.
 func (r *Reporter) mine(s *v1beta1.ServiceL2Status) bool {

@@ -38,7 +38,7 @@ func count(lines []string, prefix string) int {
 func TestAnAnnouncedServiceIsToldOnce(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	d := owns(key, "node-a")
 	d.Interfaces = []string{"eth1", "eth0"}
 	for range 20 {
@@ -62,7 +62,7 @@ func TestAnAnnouncedServiceIsToldOnce(t *testing.T) {
 func TestAServiceMovesBetweenNodes(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
-	a, b := c.start(t, "node-a", "pod-a", false), c.start(t, "node-b", "pod-b", false)
+	a, b := c.start(t, "node-a", "ds-1", false), c.start(t, "node-b", "ds-1", false)
 	is := func(node string) func() bool {
 		return func() bool {
 			s, n := c.status(key)
@@ -100,7 +100,7 @@ func TestARestartWritesOnlyWhatMustBe(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
 	gone := c.addService("gone")
-	first := c.start(t, "node-a", "pod-1", false)
+	first := c.start(t, "node-a", "ds-1", false)
 	first.Changed([]desired.Decision{owns(key, "node-a"), owns(gone, "node-a")}, nil)
 	eventually(t, "both told", func() bool {
 		return c.condition(key).Status != "" && c.condition(gone).Status != ""
@@ -108,38 +108,58 @@ func TestARestartWritesOnlyWhatMustBe(t *testing.T) {
 	quiet(t, c, first)
 	first.stop()
 	before := len(c.writes())
-	// While it was away one Service went to node-b's care without a word.
-	again := c.start(t, "node-a", "pod-2", false)
-	eventually(t, "the leftovers are seen", func() bool {
-		again.mu.Lock()
-		defer again.mu.Unlock()
-		return len(again.entries) == 2
-	})
+	// While it was away one Service went to another node.
+	again := c.start(t, "node-a", "ds-1", false)
 	again.Changed([]desired.Decision{owns(key, "node-a"), notOwner(gone, "node-b")}, nil)
 	quiet(t, c, again)
-	name := statusName(key, "node-a")
-	got := c.writes()[before:]
-	slices.Sort(got)
-	want := []string{"create " + name, "delete " + name, "delete " + statusName(gone, "node-a"), "status " + name + " node-a []"}
-	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff([]string{"delete " + statusName(gone, "node-a")}, c.writes()[before:]); diff != "" {
 		t.Errorf("writes after the restart (-want +got):\n%s", diff)
 	}
-	// The same pod, which lost its connection only: nothing at all.
+	// Herald was installed anew: the objects go with the old DaemonSet.
 	again.stop()
 	before = len(c.writes())
-	third := c.start(t, "node-a", "pod-2", false)
+	third := c.start(t, "node-a", "ds-2", false)
 	third.Changed([]desired.Decision{owns(key, "node-a"), notOwner(gone, "node-b")}, nil)
 	quiet(t, c, third)
-	if diff := cmp.Diff([]string{}, c.writes()[before:]); diff != "" {
-		t.Errorf("writes of the same pod (-want +got):\n%s", diff)
+	name := statusName(key, "node-a")
+	want := []string{"delete " + name, "create " + name, "status " + name + " node-a []"}
+	if diff := cmp.Diff(want, c.writes()[before:]); diff != "" {
+		t.Errorf("writes of another installation (-want +got):\n%s", diff)
 	}
+}
+
+func TestTheFirstNodeClearsUpAfterLostOnes(t *testing.T) {
+	c := newFake(t)
+	key := c.addService("web")
+	lost := c.start(t, "node-z", "ds-1", false)
+	lost.Changed([]desired.Decision{owns(key, "node-z")}, nil)
+	eventually(t, "told", func() bool { return c.condition(key).Status != "" })
+	lost.stop()
+	c.mu.Lock()
+	delete(c.services, key)
+	c.mu.Unlock()
+	second, first := c.start(t, "node-b", "ds-1", false), c.start(t, "node-a", "ds-1", true)
+	eventually(t, "both watch", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.watches) == 3
+	})
+	second.Changed(nil, nil)
+	quiet(t, c, second, first)
+	if _, n := c.status(key); n != 1 {
+		t.Errorf("%d objects after a node that is not the first has looked, want 1", n)
+	}
+	first.Changed(nil, nil)
+	eventually(t, "nothing is left", func() bool {
+		_, n := c.status(key)
+		return n == 0
+	})
 }
 
 func TestALaggingCacheCausesNoSecondWrite(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	eventually(t, "it watches", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -159,7 +179,7 @@ func TestALaggingCacheCausesNoSecondWrite(t *testing.T) {
 func TestWhatOthersBreakIsRepaired(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	r.Changed([]desired.Decision{owns(key, "node-a")}, nil)
 	eventually(t, "told", func() bool { return c.condition(key).Status == metav1.ConditionTrue })
 	quiet(t, c, r)
@@ -187,7 +207,7 @@ func TestFailuresAreRetriedAndHarmNobodyElse(t *testing.T) {
 	c.fail["condition default/bad"] = 2
 	c.fail["event"] = 1
 	c.mu.Unlock()
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	r.Changed([]desired.Decision{owns(bad, "node-a"), owns(good, "node-a")}, nil)
 	eventually(t, "both told in the end", func() bool {
 		return c.condition(bad).Status == metav1.ConditionTrue && c.condition(good).Status == metav1.ConditionTrue
@@ -200,7 +220,7 @@ func TestFailuresAreRetriedAndHarmNobodyElse(t *testing.T) {
 func TestAServiceThatGoes(t *testing.T) {
 	c := newFake(t)
 	deleted, changed := c.addService("deleted"), c.addService("changed")
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	r.Changed([]desired.Decision{owns(deleted, "node-a"), owns(changed, "node-a")}, nil)
 	eventually(t, "told", func() bool {
 		return c.condition(deleted).Status != "" && c.condition(changed).Status != ""
@@ -227,7 +247,7 @@ func TestAServiceThatGoes(t *testing.T) {
 
 func TestServicesOfOthersCostNothing(t *testing.T) {
 	c := newFake(t)
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	var all []desired.Decision
 	for i := range 5000 {
 		all = append(all, notOwner(service.Key{Namespace: "default", Name: fmt.Sprint("s", i)}, "node-b"))
@@ -247,7 +267,7 @@ func TestServicesOfOthersCostNothing(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	c := newFake(t)
 	key := c.addService("web")
-	r := c.start(t, "node-a", "pod-1", false)
+	r := c.start(t, "node-a", "ds-1", false)
 	r.Changed([]desired.Decision{owns(key, "node-a")}, nil)
 	if n := gaugeSeries(t, r, "metallb_speaker_announced"); n != 2 {
 		t.Errorf("%d series for two addresses", n)
@@ -278,7 +298,7 @@ func TestMetrics(t *testing.T) {
 
 func TestConfigurationState(t *testing.T) {
 	c := newFake(t)
-	r := c.start(t, "node-a", "pod-1", true)
+	r := c.start(t, "node-a", "ds-1", true)
 	quiet(t, c, r)
 	if n := len(c.writes()); n != 0 {
 		t.Errorf("%d writes before the configuration is compiled", n)
@@ -323,7 +343,7 @@ func TestConfigurationState(t *testing.T) {
 
 func TestOnlyOneNodeTellsTheObjects(t *testing.T) {
 	c := newFake(t)
-	r := c.start(t, "node-b", "pod-b", false)
+	r := c.start(t, "node-b", "ds-1", false)
 	r.SetProblems([]config.Problem{{Kind: "IPAddressPool", Name: "pool", Severity: config.Error, Message: "no"}})
 	eventually(t, "the state is written", func() bool { return count(c.writes(), "state") == 1 })
 	quiet(t, c, r)

@@ -83,7 +83,7 @@ func (r *Reporter) tellProblems(ctx context.Context, told map[config.Problem]boo
 	r.mu.Lock()
 	problems := r.problems
 	r.mu.Unlock()
-	if r.tells == nil || !r.tells() {
+	if !r.isFirst() {
 		return
 	}
 	now := map[config.Problem]bool{}

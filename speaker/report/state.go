@@ -29,7 +29,7 @@ func (me identity) newState() *v1beta1.ConfigurationState {
 			labelComponentType: "speaker",
 			labelNodeName:      labelValue(me.node),
 		},
-		OwnerReferences: []metav1.OwnerReference{me.pod},
+		OwnerReferences: []metav1.OwnerReference{me.owner},
 	}}
 }
 
