@@ -185,9 +185,10 @@ func TestNetnsTenThousandAddresses(t *testing.T) {
 		}
 	}
 
-	// One more is answered at once, though the table is large.
+	// One more is answered too, though the table is large.
 	more := netip.MustParseAddr("10.0.250.1")
 	n.a.Apply(desired.L2Change{Announce: wanted(more)})
+	n.awaitAnnounced(t, more, "eth0")
 	n.wantAnswer(t, more, "c0", mac)
 
 	n.a.Set(nil)

@@ -19,7 +19,7 @@ const (
 	filterLinger = time.Second
 	// joinsPerStep bounds how long groups keep the loop from bursts: a join
 	// takes the kernel longer the more there are.
-	joinsPerStep = 256
+	joinsPerStep = 64
 	// verifyEvery is how often the kernel's memberships are compared.
 	verifyEvery = 30 * time.Second
 	retryFirst  = time.Second
