@@ -63,7 +63,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	reporter, err := report.New(report.Config{
 		Node: o.node, Pod: o.pod, Namespace: o.process.Namespace,
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
-		First: func() bool { return l.tells.Load() },
+		First: func() bool { return l.first.Load() },
 	})
 	if err != nil {
 		return err

@@ -73,8 +73,8 @@ type loop struct {
 	links     observed.Links
 	exclude   link.Exclude
 	snapshot  *config.Snapshot
-	// tells is true while this node tells of the problems on the objects.
-	tells atomic.Bool
+	// first is true while this node does what one of all must do.
+	first atomic.Bool
 	// planned is true once the plan was reported for the first time.
 	planned bool
 	// linked and synced are true once the links and the caches are known.
@@ -147,7 +147,7 @@ func (l *loop) flush() {
 		l.planned = true
 		l.report.Changed(c.Decisions, c.Removed)
 	}
-	l.tells.Store(l.index.Reporter() == l.node)
+	l.first.Store(l.index.Reporter() == l.node)
 }
 
 // takeLinks passes on which interfaces may announce.

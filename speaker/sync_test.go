@@ -377,14 +377,14 @@ func TestOneBadObjectHarmsOnlyItself(t *testing.T) {
 	if len(s.report.problems) != 1 || s.report.problems[0].Name != "bad" {
 		t.Errorf("problems %+v, want one about the pool named bad", s.report.problems)
 	}
-	if !s.tells.Load() {
-		t.Error("the only speaker does not tell of the problems")
+	if !s.first.Load() {
+		t.Error("the only speaker is not the first")
 	}
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, false)
 	s.ring.members.Members = []observed.Member{ready("node-0")}
 	s.look()
-	if s.tells.Load() {
-		t.Error("two speakers tell of the problems")
+	if s.first.Load() {
+		t.Error("two speakers are the first")
 	}
 }
 

@@ -49,12 +49,9 @@ func cacheOptions(o options) map[client.Object]cache.ByObject {
 		},
 		&corev1.Node{}: {Transform: slimNode},
 	}
-	// The ring calls the speakers' pods; the report needs this pod alone.
-	pods := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", o.pod), Transform: slimPod}
 	if o.ring {
-		pods = cache.ByObject{Label: o.peers, Transform: slimPod}
+		by[&corev1.Pod{}] = cache.ByObject{Label: o.peers, Transform: slimPod}
 	}
-	by[&corev1.Pod{}] = pods
 	return by
 }
 

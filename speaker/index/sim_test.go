@@ -259,6 +259,7 @@ func (s *sim) event() {
 		s.fail(name)
 	case what == "drain" && len(s.alive()) > 1 && !partitioned:
 		n.phase = observed.Draining
+		s.look(name)
 		s.tell(name)
 		s.deliver(s.checkNoGap(name + " drains"))
 		s.stop(name)
