@@ -81,10 +81,7 @@ func Current() (*Namespace, error) {
 func enter(name string, f *os.File) (*Namespace, error) {
 	n := &Namespace{name: name, file: f, work: make(chan func())}
 	entered := make(chan error, 1)
-	go func() {
-		// Never unlocked: when the goroutine ends, so does the thread, and no
-		// other goroutine can end up in the wrong namespace.
-		runtime.LockOSThread()
+	go ownThread(func() {
 		if name != "" {
 			if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 				entered <- fmt.Errorf("enter network namespace %s: %w", name, err)
@@ -95,7 +92,7 @@ func enter(name string, f *os.File) (*Namespace, error) {
 		for fn := range n.work {
 			fn()
 		}
-	}()
+	})
 	if err := <-entered; err != nil {
 		f.Close()
 		return nil, err
@@ -169,12 +166,32 @@ func List(match func(name string) bool) ([]string, error) {
 	return names, nil
 }
 
-// onThread runs fn on a thread of its own that is thrown away afterwards.
+// onThread runs fn on a thread of its own and waits for it.
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
+	go ownThread(func() { done <- fn() })
+	return <-done
+}
+
+// ownThread runs fn on a thread that nobody else uses, before or after: the thread
+// ends with the goroutine that calls this, because it is never unlocked.
+//
+// It must not be the program's first thread. That one cannot end, and its
+// namespace is what /proc shows as the whole program's: a lab that is swept would
+// take the program for one of its own.
+func ownThread(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		fn()
+		return
+	}
+	// As long as this goroutine holds the first thread, another cannot get it.
+	begun := make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
-		done <- fn()
+		close(begun)
+		fn()
 	}()
-	return <-done
+	<-begun
+	runtime.UnlockOSThread()
 }
