@@ -362,7 +362,7 @@ func (l *loop) write(ctx context.Context, key service.Key, p *page) {
 	}
 	patch, err := patchFor(svc, want, metav1.Now())
 	if err != nil {
-		l.log.Error("cannot write the status", "service", key, "err", err)
+		l.log.Error("cannot write the status", "service", key.String(), "err", err)
 		return
 	}
 	if patch == nil {
@@ -393,11 +393,11 @@ func (l *loop) told(svc *corev1.Service, key service.Key, want outcome, notes []
 	}
 	switch c := want.condition; {
 	case c == nil:
-		l.log.Info("cleared the status of a Service that is not served", "service", key)
+		l.log.Info("cleared the status of a Service that is not served", "service", key.String())
 	case len(want.addrs) > 0:
-		l.log.Info("wrote the assignment", "service", key, "ip", joined(want.addrs), "pool", want.pool, "reason", c.Reason)
+		l.log.Info("wrote the assignment", "service", key.String(), "ip", joined(want.addrs), "pool", want.pool, "reason", c.Reason)
 	default:
-		l.log.Info("the Service has no address", "service", key, "reason", c.Reason, "msg", c.Message)
+		l.log.Info("the Service has no address", "service", key.String(), "reason", c.Reason, "err", c.Message)
 	}
 }
 
@@ -411,11 +411,11 @@ func (l *loop) failed(key service.Key, p *page, err error) {
 	l.later.add(retry{time.Now().Add(wait), key})
 	if apierrors.IsConflict(err) {
 		// Somebody else wrote first, and the watch is about to say what.
-		l.log.Debug("the Service changed while its status was written", "service", key)
+		l.log.Debug("the Service changed while its status was written", "service", key.String())
 		return
 	}
 	l.metrics.updateErrors.Inc()
-	l.log.Error("cannot write the status", "service", key, "err", err)
+	l.log.Error("cannot write the status", "service", key.String(), "err", err)
 }
 
 // retry looks again at the Services whose writes failed a while ago.

@@ -166,7 +166,7 @@ var (
 func clean(t *testing.T) {
 	t.Helper()
 	remove := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		list, err := world.client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -302,7 +302,12 @@ func freePort(t *testing.T) int {
 // eventually polls until check returns nil, and fails with what it said last.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	within(t, patience, what, check)
+}
+
+func within(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		err := check()
 		if err == nil {
