@@ -129,7 +129,7 @@ func (w *world) first(p *config.Pool, svc *service.Service, v4 bool) (netip.Addr
 	return netip.Addr{}, false
 }
 
-func families(svc *service.Service) (v4, v6 bool) {
+func wantedFamilies(svc *service.Service) (v4, v6 bool) {
 	for _, ip := range svc.ClusterIPs {
 		v4, v6 = v4 || ip.Is4(), v6 || ip.Is6()
 	}
@@ -138,7 +138,7 @@ func families(svc *service.Service) (v4, v6 bool) {
 
 // expect is what a Service that has nothing should be given, by brute force.
 func (w *world) expect(svc *service.Service) []netip.Addr {
-	v4, v6 := families(svc)
+	v4, v6 := wantedFamilies(svc)
 	if !v4 && !v6 || svc.Policy == service.RequireDualStack && !(v4 && v6) {
 		return nil
 	}
@@ -531,7 +531,7 @@ func (w *world) checkKept(t *rapid.T, before map[service.Key]ipam.Decision, chan
 
 // upgraded reports whether a Service held one address though it needs two.
 func upgraded(svc *service.Service, d ipam.Decision) bool {
-	v4, v6 := families(svc)
+	v4, v6 := wantedFamilies(svc)
 	return v4 && v6 && svc.Policy == service.RequireDualStack && len(d.Addresses) == 1
 }
 
