@@ -40,7 +40,6 @@ type fakeCluster struct {
 	lag     bool
 	held    []func()
 	watches []handlers
-	events  chan func()
 }
 
 func newFake(t *testing.T) *fakeCluster {
@@ -66,7 +65,7 @@ func (c *fakeCluster) writes() []string {
 	return slices.Clone(c.log)
 }
 
-// settle lets held notices go.
+// catchUp lets held notices go.
 func (c *fakeCluster) catchUp() {
 	c.mu.Lock()
 	held := c.held

@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -75,18 +74,6 @@ type Reporter struct {
 	problems []config.Problem
 	compiled bool
 	state    *v1beta1.ConfigurationState
-}
-
-// entry is a Service that this node announces or reports, or for which a
-// ServiceL2Status exists. Most Services of a cluster have none.
-type entry struct {
-	decision *desired.Decision
-	statuses map[string]*v1beta1.ServiceL2Status
-	// condition is what this node wrote or found as the reporter, nil when it
-	// is not the reporter; version is the Service's after that.
-	condition *metav1.Condition
-	version   string
-	uid       types.UID
 }
 
 // cluster is the API server. Reads come from a cache, which may lag behind the
@@ -191,16 +178,6 @@ func (r *Reporter) change(d desired.Decision) {
 	r.queue.Add(d.Service)
 }
 
-// entry returns the entry of key, a new one if there is none. mu is held.
-func (r *Reporter) entry(key service.Key) *entry {
-	e := r.entries[key]
-	if e == nil {
-		e = &entry{statuses: map[string]*v1beta1.ServiceL2Status{}}
-		r.entries[key] = e
-	}
-	return e
-}
-
 // SetProblems takes what is wrong with the configuration, which was thereby
 // compiled.
 func (r *Reporter) SetProblems(problems []config.Problem) {
@@ -278,40 +255,6 @@ func (r *Reporter) reconcile(ctx context.Context, key service.Key) error {
 	}
 	w := r.me.decide(f, metav1.NewTime(r.now()))
 	return r.apply(ctx, key, svc, w)
-}
-
-// facts gathers what is known of key; svc is nil if there is none.
-func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.entries[key]
-	if e == nil || !r.planned {
-		return facts{}, false
-	}
-	concerns := e.decision != nil && (e.decision.Announce || e.decision.Reports)
-	if !concerns && len(e.statuses) == 0 && e.condition == nil {
-		delete(r.entries, key)
-		return facts{}, false
-	}
-	f := facts{key: key, decision: e.decision, reported: e.condition != nil, sweeps: r.isFirst()}
-	for _, s := range e.statuses {
-		f.statuses = append(f.statuses, s)
-	}
-	if svc == nil {
-		return f, true
-	}
-	f.there, f.generation, f.condition = true, svc.Generation, announced(svc)
-	if e.condition != nil && e.uid == svc.UID && older(svc.ResourceVersion, e.version) {
-		f.condition = e.condition // the cache lags behind the own write
-	}
-	e.uid = svc.UID
-	return f, true
-}
-
-// older tells whether version a of an object comes before b.
-func older(a, b string) bool {
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err == nil && order < 0
 }
 
 // apply carries out w. It stops at the first error; what is left is found
@@ -393,99 +336,6 @@ func (r *Reporter) write(ctx context.Context, what string, do func() error, fine
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-// noteStatus remembers a written object until the cache shows it.
-func (r *Reporter) noteStatus(key service.Key, w writes, version string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.entry(key)
-	s := w.create
-	if s == nil {
-		if s = e.statuses[w.statusName]; s == nil {
-			return
-		}
-		s = s.DeepCopy()
-	}
-	if older(version, s.ResourceVersion) {
-		return
-	}
-	s.ResourceVersion, s.Status = version, *w.status
-	e.statuses[w.statusName] = s
-}
-
-// noteCondition remembers the condition that was written or is there already.
-func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes, version string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.entries[key]
-	switch {
-	case e == nil:
-	case w.forget:
-		e.condition = nil
-		r.queue.Add(key) // forgets the entry too
-	case svc == nil || e.decision == nil || !e.decision.Reports:
-	case w.condition != nil && version != "":
-		e.condition, e.version = w.condition, version
-	case e.condition == nil:
-		e.condition, e.version = announced(svc).DeepCopy(), svc.ResourceVersion
-	}
-}
-
-func (r *Reporter) uid(key service.Key) types.UID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		return e.uid
-	}
-	return ""
-}
-
-// serviceSeen notices that somebody else changed the condition, or that the
-// Service itself changed.
-func (r *Reporter) serviceSeen(svc *corev1.Service) {
-	key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := r.entries[key]
-	if e == nil || e.condition == nil || older(svc.ResourceVersion, e.version) {
-		return
-	}
-	if c := announced(svc); c == nil || !sameVerdict(*c, *e.condition) || svc.Generation > c.ObservedGeneration {
-		r.queue.Add(key)
-	}
-}
-
-// statusSeen keeps the ServiceL2Status objects that are there.
-func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
-	key := service.Key{Namespace: s.Labels[labelServiceNamespace], Name: s.Labels[labelServiceName]}
-	if s.Status.ServiceName != "" {
-		key = service.Key{Namespace: s.Status.ServiceNamespace, Name: s.Status.ServiceName}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if gone {
-		if e := r.entries[key]; e != nil {
-			delete(e.statuses, s.Name)
-			r.queue.Add(key)
-		}
-		return
-	}
-	e := r.entry(key)
-	if have := e.statuses[s.Name]; have != nil && older(s.ResourceVersion, have.ResourceVersion) {
-		return
-	}
-	e.statuses[s.Name] = s
-	if r.planned && (r.mine(s) || e.decision != nil && e.decision.Reports) {
-		r.queue.Add(key)
-	}
-}
-
-func (r *Reporter) isFirst() bool { return r.first != nil && r.first() }
-
-// mine tells whether a ServiceL2Status is of this node.
-func (r *Reporter) mine(s *v1beta1.ServiceL2Status) bool {
-	return s.Labels[labelNode] == labelValue(r.me.node)
 }
 
 // signal wakes the reader of a channel with room for one value.
