@@ -27,6 +27,9 @@ func TestNetnsAnswersFromTheRightInterfaceOnly(t *testing.T) {
 	n.a.Set(desired.L2{vip4: limited, vip6: limited})
 	n.awaitAnnounced(t, vip4, "eth0")
 	n.awaitAnnounced(t, vip6, "eth0")
+	// ndisc6 takes an unsolicited advertisement, also one heard on another
+	// interface, for an answer.
+	n.awaitQuiet(t, vip6)
 	mac := n.node.MAC(t, "eth0").String()
 
 	for _, addr := range []netip.Addr{vip4, vip6} {
@@ -49,6 +52,8 @@ func TestNetnsAnswersFromTheRightInterfaceOnly(t *testing.T) {
 	}
 	n.a.Set(desired.L2{vip4: {}, vip6: {}})
 	n.awaitAnnounced(t, vip4, "eth0", "eth1")
+	n.awaitAnnounced(t, vip6, "eth0", "eth1")
+	n.awaitQuiet(t, vip6)
 	n.wantAnswer(t, vip4, "c1", n.node.MAC(t, "eth1").String())
 	n.wantAnswer(t, vip6, "c1", n.node.MAC(t, "eth1").String())
 }
@@ -101,9 +106,7 @@ func TestNetnsAdvertisementsAsTsharkReadsThem(t *testing.T) {
 	client := hwAddr(n.client.MAC(t, "c0"))
 	group := solicitedNode(groupOf(vip6)).String()
 	port := n.a.ports.Load().byName["eth0"]
-	netns.Wait(t, 30*time.Second, "the end of the burst", func() bool {
-		return n.counter(t, "metallb_layer2_gratuitous_sent", vip6) == float64(len(burstAt))
-	})
+	n.awaitQuiet(t, vip6)
 	c := n.capture(t, "c0", fmt.Sprintf("icmpv6.nd.na.target_address==%s and icmpv6.type==136", vip6), naFields...)
 	line := func(to, dest, solicited string) string {
 		return strings.Join([]string{eth0, to, vip6.String(), dest, "255", vip6.String(), "False", solicited, "True", eth0, "1"}, "|")
@@ -155,7 +158,7 @@ func TestNetnsBurstIsExactlyWhatTsharkSees(t *testing.T) {
 	}
 	rounds := len(burstAt)
 	netns.Wait(t, 30*time.Second, "the burst", func() bool { return len(arps.lines()) >= 2*rounds && len(nas.lines()) >= rounds })
-	time.Sleep(1500 * time.Millisecond) // one more round of MetalLB's rhythm would show
+	n.awaitQuiet(t, vip4) // one more round would show
 
 	var wantARP, wantNA []string
 	for range rounds {
@@ -205,8 +208,9 @@ func TestNetnsMalformedFramesDoNotHarmTheService(t *testing.T) {
 	n.wantAnswer(t, vip4, "c0", mac)
 	n.wantAnswer(t, vip6, "c0", mac)
 	after := n.counter(t, "metallb_layer2_responses_sent", vip4) + n.counter(t, "metallb_layer2_responses_sent", vip6)
-	if after != before+2 {
-		t.Errorf("%v answers in all, want 2: those to the sound questions", after-before)
+	// Two sound questions, of which each may have been asked three times.
+	if got := after - before; got < 2 || got > 6 {
+		t.Errorf("%v answers in all, want those to the two sound questions", got)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/heraldlb/herald/internal/testutil/netns"
 	"github.com/heraldlb/herald/speaker/desired"
 )
 
@@ -137,10 +136,7 @@ func settledLAN(t testing.TB) *lan {
 	want := stormTable()
 	n.a.Set(want)
 	last := netip.MustParseAddr("10.20.0.0")
-	netns.Wait(t, 30*time.Second, "the bursts to begin", func() bool {
-		return n.counter(t, "metallb_layer2_gratuitous_sent", last) >= 1
-	})
-	time.Sleep(burstAt[len(burstAt)-1] + time.Second)
+	n.awaitQuiet(t, last)
 	return n
 }
 
