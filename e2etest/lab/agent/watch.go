@@ -112,10 +112,21 @@ func (u *objectUser) get(key objectKey) (any, error) {
 
 // follow makes u a user of the object and starts its watch if it is the first.
 func (w *watcher) follow(key objectKey, u *objectUser) (store cache.Store, synced bool) {
+	o := w.use(key, u)
+	if o == nil {
+		return nil, false
+	}
+	// Not under our lock: the informer calls notify, which takes it, while it
+	// holds the one that HasSynced wants.
+	return o.store, o.ctl.HasSynced()
+}
+
+// use is nil for a user that has been released.
+func (w *watcher) use(key objectKey, u *objectUser) *watched {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if u.keys == nil {
-		return cache.NewStore(cache.MetaNamespaceKeyFunc), false // released: ask the API server
+		return nil
 	}
 	o := w.watched[key]
 	if o == nil {
@@ -123,7 +134,7 @@ func (w *watcher) follow(key objectKey, u *objectUser) (store cache.Store, synce
 		w.watched[key] = o
 	}
 	o.users[u], u.keys[key] = true, true
-	return o.store, o.ctl.HasSynced()
+	return o
 }
 
 func (w *watcher) start(key objectKey) *watched {
