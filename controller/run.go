@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/heraldlb/herald/internal/manager"
@@ -43,8 +44,10 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		if err := k.watch(ctx, mgr.GetCache(), l.inbox); err != nil {
 			return err
 		}
-		if err := mgr.Add(l); err != nil {
-			return fmt.Errorf("add the loop: %w", err)
+		for _, r := range []ctrlmanager.Runnable{l, &lookout{loop: l, kube: k}} {
+			if err := mgr.Add(r); err != nil {
+				return fmt.Errorf("add %T: %w", r, err)
+			}
 		}
 	}
 	return mgr.Start(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -85,7 +86,9 @@ type loop struct {
 	problems []config.Problem
 	reports  reports
 
-	begun, ready atomic.Bool
+	// begun is true once this replica works, ready once it has adopted what
+	// there is. standby is true once another was seen at work.
+	begun, ready, standby atomic.Bool
 }
 
 // A page is what the loop remembers of one Service beside its decision.
@@ -113,13 +116,18 @@ type written struct {
 }
 
 // check is the readiness of the process: a replica at work has adopted what
-// there is; one that stands by has a warm cache, which the probe's caller
-// knows by the servers that run.
+// there is; one that stands by has a warm cache, and another one at work. So
+// from the moment in which a replica is ready, somebody serves.
 func (l *loop) check() error {
-	if l.begun.Load() && !l.ready.Load() {
-		return fmt.Errorf("the Services that hold addresses are being read")
+	switch {
+	case l.begun.Load() && l.ready.Load():
+		return nil
+	case l.begun.Load():
+		return errors.New("the Services that hold addresses are being read")
+	case l.standby.Load():
+		return nil
 	}
-	return nil
+	return errors.New("no replica is known to be at work yet")
 }
 
 // NeedLeaderElection lets only one replica work.

@@ -199,6 +199,21 @@ func TestLeaderChange(t *testing.T) {
 	has(t, "later", "10.7.0.2")
 }
 
+// After the death of the only replica its lease stands for a while. The next one
+// is not ready before it works, or all would look well while nobody serves.
+func TestReplicaIsReadyOnceSomebodyWorks(t *testing.T) {
+	clean(t)
+	p := startController(t)
+	p.ready()
+	p.leads()
+	p.stop(syscall.SIGKILL)
+	p = startController(t)
+	p.ready()
+	if !p.logged("adopted the existing assignments") {
+		t.Error("the replica is ready though nobody works")
+	}
+}
+
 func TestConditionsOfOthersAreLeftAlone(t *testing.T) {
 	clean(t)
 	startController(t).ready()

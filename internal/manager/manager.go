@@ -108,6 +108,10 @@ func New(log *slog.Logger, o Options) (ctrlmanager.Manager, error) {
 		LeaderElectionID:              o.LeaderElection,
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
+		// A replica that dies is followed within some 12 s, one that ends within 2.
+		LeaseDuration: ptr.To(10 * time.Second),
+		RenewDeadline: ptr.To(7 * time.Second),
+		RetryPeriod:   ptr.To(time.Second),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the manager: %w", err)
