@@ -59,8 +59,8 @@ func UpControlPlane(ctx context.Context, o ControlPlaneOptions) (_ *ControlPlane
 			err = errors.Join(err, c.Down())
 		}
 	}()
-	if c.dir, err = os.MkdirTemp("", "herald-api-"); err != nil {
-		return nil, fmt.Errorf("make the control plane's folder: %w", err)
+	if c.dir, err = apiDir(); err != nil {
+		return nil, err
 	}
 	if c.place, err = nsnet.Current(); err != nil {
 		return nil, err
@@ -89,6 +89,31 @@ func UpControlPlane(ctx context.Context, o ControlPlaneOptions) (_ *ControlPlane
 	ctx, cancel := context.WithTimeout(ctx, apiStartTimeout)
 	defer cancel()
 	return c, c.cp.Start(ctx)
+}
+
+// apiDir makes the folder of a control plane. Its name says which process it
+// belongs to, so that this can first remove the folders of processes that crashed.
+func apiDir() (string, error) {
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), "herald-api-*-*-*"))
+	if err != nil {
+		return "", fmt.Errorf("look for folders of crashed control planes: %w", err)
+	}
+	for _, dir := range dirs {
+		var pid int
+		var start, rest uint64
+		n, _ := fmt.Sscanf(filepath.Base(dir), "herald-api-%d-%d-%d", &pid, &start, &rest)
+		if n != 3 || nsnet.StartTime(pid) == start {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return "", fmt.Errorf("remove the folder of a crashed control plane: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp("", fmt.Sprintf("herald-api-%d-%d-*", os.Getpid(), nsnet.StartTime(os.Getpid())))
+	if err != nil {
+		return "", fmt.Errorf("make the control plane's folder: %w", err)
+	}
+	return dir, nil
 }
 
 // freePorts finds ports of the loopback address that nobody uses. They are held

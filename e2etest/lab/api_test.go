@@ -4,6 +4,8 @@ package lab
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -55,5 +57,27 @@ func TestControlPlaneAlone(t *testing.T) {
 	}
 	if _, err := client.CoreV1().Services("default").Get(ctx, "web", metav1.GetOptions{}); err != nil {
 		t.Errorf("after a restart of the API server: %v", err)
+	}
+}
+
+// What a crashed control plane left in the temporary folder goes with the next.
+func TestCrashedControlPlanesAreRemoved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	crashed := filepath.Join(os.TempDir(), "herald-api-999999999-1-1")
+	foreign := filepath.Join(os.TempDir(), "herald-api-of-somebody-else")
+	for _, dir := range []string{crashed, foreign} {
+		check(t, os.MkdirAll(filepath.Join(dir, "etcd"), 0o755))
+	}
+	mine := must(apiDir())(t)
+	if again := must(apiDir())(t); again == mine {
+		t.Errorf("two control planes of one process share the folder %s", mine)
+	}
+	if _, err := os.Stat(crashed); err == nil {
+		t.Error("the folder of a process that does not exist is still there")
+	}
+	for _, dir := range []string{mine, foreign} {
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
 	}
 }
