@@ -45,6 +45,22 @@ func parse(name string, args []string, more func(*flag.FlagSet)) (*target, []str
 	return t, fs.Args(), err
 }
 
+// leading splits off the flags that say which lab is meant, as far as they stand
+// first; all else, "kubectl -n" for one, belongs to the program that is run.
+func leading(args []string) (own, rest []string) {
+	for i := 0; i < len(args); {
+		flag, _, hasValue := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if !strings.HasPrefix(args[i], "-") || (flag != "name" && flag != "state-dir") {
+			return args[:i], args[i:]
+		}
+		i++
+		if !hasValue && i < len(args) {
+			i++
+		}
+	}
+	return args, nil
+}
+
 func build(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("build takes no arguments, got %q", args)
@@ -131,7 +147,8 @@ func say(ctx context.Context, t *target, verb string, args ...string) error {
 }
 
 func kubectl(ctx context.Context, args []string) error {
-	t, rest, err := parse("kubectl", args, nil)
+	own, rest := leading(args)
+	t, _, err := parse("kubectl", own, nil)
 	if err != nil {
 		return err
 	}
