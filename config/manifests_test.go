@@ -169,6 +169,7 @@ var needs = map[string][]need{
 		{"namespace", "metallb.io", "configurationstates", "create", "speaker/report/kube.go", "createState(ctx context.Context, s *v1beta1.ConfigurationState)"},
 		{"namespace", "metallb.io", "configurationstates/status", "patch", "speaker/report/kube.go", `WithKind("ConfigurationState")`},
 		{"namespace", "", "pods", "list watch", "speaker/watch.go", "handlers[&corev1.Pod{}]"},
+		{"namespace", "", "pods", "get", "speaker/report/kube.go", "k.reader.Get("},
 	},
 }
 
