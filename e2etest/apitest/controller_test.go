@@ -447,6 +447,48 @@ func TestRefusalsAreSentences(t *testing.T) {
 	}
 }
 
+// What the schema can judge is refused at once, with a sentence; what it cannot
+// is reported, and harms nothing else.
+func TestBadPoolsAreRefusedOrReported(t *testing.T) {
+	clean(t)
+	startController(t).ready()
+	for name, tt := range map[string]struct{ address, want string }{
+		"a word":                {"example.com", "expected a CIDR such as 192.168.10.0/24"},
+		"a length too long":     {"10.7.0.0/33", "expected a CIDR such as 192.168.10.0/24"},
+		"a range to nowhere":    {"10.7.0.1-", "expected two IP addresses of one family joined by a dash"},
+		"an address of its own": {"10.7.0.1", "a single address is a /32 or a /128"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+				"metadata": map[string]any{"name": "bad", "namespace": system},
+				"spec":     map[string]any{"addresses": []any{tt.address}},
+			}}
+			_, err := world.dynamic.Resource(pools).Namespace(system).Create(t.Context(), o, metav1.CreateOptions{})
+			if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "spec.addresses[0]") {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	makePool(t, "mixed", "10.7.0.1-fd07::1", "10.7.1.0/30")
+	makePool(t, "reversed", "10.7.2.9-10.7.2.1")
+	eventually(t, "the ConfigurationState tells of both", func() error {
+		o, err := world.dynamic.Resource(states).Namespace(system).Get(t.Context(), "controller", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		summary, _, _ := unstructured.NestedString(o.Object, "status", "errorSummary")
+		for _, words := range []string{"IPAddressPool mixed, spec.addresses[0]", "IPAddressPool reversed, spec.addresses[0]"} {
+			if !strings.Contains(summary, words) {
+				return fmt.Errorf("%q does not mention %q", summary, words)
+			}
+		}
+		return nil
+	})
+	makeService(t, "web")
+	has(t, "web", "10.7.1.0")
+}
+
 func TestGossipSecretIsMadeOnce(t *testing.T) {
 	clean(t)
 	secrets := world.client.CoreV1().Secrets(system)
