@@ -257,6 +257,17 @@ func TestLab(t *testing.T) {
 		})
 	})
 
+	t.Run("a pod that is killed is started again by its agent", func(t *testing.T) {
+		before := programs(t, c, "node1", "echo")
+		check(t, c.Kill(ctx, "node1", "echo"))
+		eventually(ctx, t, 30*time.Second, "echo", func() error {
+			if after := programs(t, c, "node1", "echo"); len(after) == 0 || slices.Equal(after, before) {
+				return fmt.Errorf("echo runs as %v, before as %v", after, before)
+			}
+			return nil
+		})
+	})
+
 	t.Run("a node without power is silent, and boots", func(t *testing.T) { powerCycle(ctx, t, c) })
 
 	t.Run("a paused node goes on", func(t *testing.T) {
@@ -310,8 +321,13 @@ func powerCycle(ctx context.Context, t *testing.T, c *Cluster) {
 	}
 	check(t, c.PowerOff(ctx, "node2"))
 	procs, err := nsnet.Processes([]string{"herald-selftest-node2"})
-	if err != nil || len(procs) < 2 {
-		t.Errorf("a frozen node has processes %v (%v), want its agent and kube-proxy", procs, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{"agent", "kube-proxy", "echo"} {
+		if !slices.ContainsFunc(procs, func(p nsnet.Process) bool { return p.Program == program }) {
+			t.Errorf("the processes of node2 are %v, want %s among them", procs, program)
+		}
 	}
 	for _, proc := range procs {
 		if proc.State != 'T' {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,14 +14,15 @@ import (
 // Process is a running process as /proc shows it.
 type Process struct {
 	PID       int
-	Namespace string // the name of its network namespace
+	Namespace string // the name of its network namespace, or of its ancestor's
 	Program   string // the base name of its executable
 	State     byte   // R, S, D, T, Z, ... as in proc(5)
 }
 
 // Processes returns every process whose network namespace is one of the named
-// ones. A process belongs to a lab exactly if its network namespace does, so this
-// finds them all, whoever started them and however deep.
+// ones, and all their descendants, whose namespaces may have no name: pods' are
+// held by their agent only. A process belongs to a lab exactly if it is among
+// these, so this finds them all, whoever started them and however deep.
 func Processes(names []string) ([]Process, error) {
 	byInode := map[uint64]string{}
 	for _, name := range names {
@@ -37,22 +39,40 @@ func Processes(names []string) ([]Process, error) {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	var found []Process
+	children := map[int][]int{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
+		if parent := parent(pid); parent > 0 {
+			children[parent] = append(children[parent], pid)
+		}
 		var st unix.Stat_t
 		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st); err != nil {
 			continue // it has ended, or it is a zombie, which has no namespace
 		}
-		name, ok := byInode[st.Ino]
-		if !ok {
-			continue
+		if name, ok := byInode[st.Ino]; ok {
+			found = append(found, describe(pid, name))
 		}
-		found = append(found, Process{PID: pid, Namespace: name, Program: program(pid), State: state(pid)})
 	}
-	return found, nil
+	seen := map[int]bool{}
+	for _, p := range found {
+		seen[p.PID] = true
+	}
+	for i := 0; i < len(found); i++ { // found grows: descendants of any depth
+		for _, pid := range children[found[i].PID] {
+			if !seen[pid] {
+				seen[pid] = true
+				found = append(found, describe(pid, found[i].Namespace))
+			}
+		}
+	}
+	return slices.DeleteFunc(found, func(p Process) bool { return p.State == 0 || p.State == 'Z' }), nil
+}
+
+func describe(pid int, namespace string) Process {
+	return Process{PID: pid, Namespace: namespace, Program: program(pid), State: state(pid)}
 }
 
 // program is the base name of what a process executes. A binary that was called
@@ -89,6 +109,19 @@ func state(pid int) byte {
 		return f[0][0]
 	}
 	return 0
+}
+
+// parent is the process id of a process's parent, 0 when there is none.
+func parent(pid int) int {
+	f := stat(pid)
+	if len(f) < 2 {
+		return 0
+	}
+	ppid, err := strconv.Atoi(f[1])
+	if err != nil {
+		return 0
+	}
+	return ppid
 }
 
 // StartTime is when a process started, in clock ticks since boot; with the pid it
