@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"syscall"
 )
 
@@ -49,6 +50,7 @@ func run(ctx context.Context, only string) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("-run %q: no figure has such a name; bench/budgets.txt lists them", only)
 	}
+	warnIfBusy()
 	values := map[string]float64{}
 	printed := map[string]bool{}
 	for _, folder := range folders(needed) {
@@ -67,4 +69,17 @@ func run(ctx context.Context, only string) error {
 		}
 	}
 	return nil
+}
+
+// warnIfBusy says so when others use the processors, which makes every figure
+// worse than it is.
+func warnIfBusy() {
+	var load float64
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return
+	}
+	if _, err := fmt.Sscan(string(content), &load); err == nil && load > float64(runtime.NumCPU()) {
+		fmt.Fprintf(os.Stderr, "bench: the machine is busy (load %.1f on %d processors): expect figures that are too high\n", load, runtime.NumCPU())
+	}
 }
