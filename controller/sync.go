@@ -264,7 +264,7 @@ func (l *loop) observe(key service.Key) {
 	svc := l.cluster.service(key)
 	p := l.pages[key]
 	if svc == nil {
-		l.note(l.alloc.Release(key))
+		l.release(key)
 		delete(l.pages, key)
 		return
 	}
@@ -285,9 +285,16 @@ func (l *loop) observe(key service.Key) {
 	if l.serves(parsed) {
 		l.note(l.alloc.Assign(parsed))
 	} else {
-		l.note(l.alloc.Release(key))
+		l.release(key)
 	}
 	l.enqueue(key, p)
+}
+
+// release frees what a Service holds. The pools then count less, also when
+// nobody waited for it and no decision follows.
+func (l *loop) release(key service.Key) {
+	l.note(l.alloc.Release(key))
+	l.reports.due = true
 }
 
 // older reports whether version a comes before b. Versions that cannot be

@@ -199,6 +199,32 @@ func TestReportsAreWrittenOnChangeOnly(t *testing.T) {
 	})
 }
 
+// An address that goes back to the pool is no longer counted, although nobody
+// waited for it.
+func TestPoolStatusFollowsWhatIsFreed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCluster()
+		f.putPool("main", "10.0.0.0/24")
+		begin(t, f)
+		f.put("gone")
+		f.put("internal")
+		rest(5 * time.Second)
+		if got := f.pool("main").Status.AssignedIPv4; got != 2 {
+			t.Fatalf("assigned %d, want 2", got)
+		}
+		f.remove("gone")
+		rest(5 * time.Second)
+		if got := f.pool("main").Status.AssignedIPv4; got != 1 {
+			t.Errorf("assigned %d after a Service was deleted, want 1", got)
+		}
+		f.put("internal", func(svc *corev1.Service) { svc.Spec.Type = corev1.ServiceTypeClusterIP })
+		rest(5 * time.Second)
+		if got := f.pool("main").Status.AssignedIPv4; got != 0 {
+			t.Errorf("assigned %d after the type changed, want 0", got)
+		}
+	})
+}
+
 func TestServicesOfOthersAreNotTouched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeCluster()

@@ -147,14 +147,18 @@ func until(ctx context.Context, limit time.Duration, condition func(context.Cont
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var complaint error
 	for {
 		err := condition(ctx)
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil || complaint == nil {
+			complaint = err // one that the end itself caused would hide it
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not within %s: %w", limit, err)
+			return fmt.Errorf("not within %s: %w", limit, complaint)
 		case <-tick.C:
 		}
 	}
