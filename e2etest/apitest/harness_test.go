@@ -168,14 +168,10 @@ func clean(t *testing.T) {
 	remove := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
-		list, err := world.client.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+		services := world.dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "services"}).Namespace(namespace)
+		err := services.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, svc := range list.Items {
-			if err := world.client.CoreV1().Services(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-				t.Fatal(err)
-			}
 		}
 		for _, r := range []schema.GroupVersionResource{pools, states, resource("communities"), resource("l2advertisements")} {
 			if err := world.dynamic.Resource(r).Namespace(system).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {

@@ -18,11 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// TestManyServices is 5,000 Services that wait for a pool, and then a new one
+// TestManyServices is 2,000 Services that wait for a pool, and then a new one
 // after a restart. It checks that all are served; what it logs are figures of a
-// machine that does other things too.
+// machine that may do other things too, and budgets are for `make bench`.
 func TestManyServices(t *testing.T) {
-	const many = 5000
+	const many = 2000
 	clean(t)
 	p := startController(t, "--log-level=info")
 	p.ready()
@@ -42,17 +42,17 @@ func TestManyServices(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("controller.assign5k_s %.2f", time.Since(start).Seconds())
-	t.Logf("controller.assign5k_cpu_s %.2f", p.cpu()-cpu)
-	t.Logf("controller.rss5k_mb %d (now %d)", p.memory("VmHWM")/1024, p.memory("VmRSS")/1024)
+	t.Logf("all served after %.2f s", time.Since(start).Seconds())
+	t.Logf("for %.2f CPU-seconds", p.cpu()-cpu)
+	t.Logf("with %d MB resident at most, %d now", p.memory("VmHWM")/1024, p.memory("VmRSS")/1024)
 
 	p.stop(syscall.SIGTERM)
 	p = startController(t, "--log-level=info")
 	p.ready()
 	start = time.Now()
 	makeService(t, "new", withoutNodePort)
-	has(t, "new", "10.64.19.136")
-	t.Logf("controller.first_after_restart_ms %d", time.Since(start).Milliseconds())
+	has(t, "new", "10.64.7.208")
+	t.Logf("a new Service after a restart: %d ms from readiness", time.Since(start).Milliseconds())
 	t.Logf("after a restart: %.2f CPU-seconds, %d MB", p.cpu(), p.memory("VmHWM")/1024)
 }
 
