@@ -13,10 +13,34 @@ import (
 	"time"
 
 	"github.com/heraldlb/herald/e2etest/lab"
+	"github.com/heraldlb/herald/e2etest/lab/probe"
 )
 
-// Client is the machine outside of the cluster. It is on every segment.
-const Client = "client1"
+// clientOn finds the machine outside of the cluster that has an interface. A
+// client with interfaces on two segments would not do for everything: ndisc6
+// hears on all of them, whichever it is told to ask on.
+func (h *Test) clientOn(iface string) (string, error) {
+	for _, c := range h.State.Layout.Clients {
+		for _, i := range c.Interfaces {
+			if i.Name == iface {
+				return c.Name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no client has an interface %s", iface)
+}
+
+// clientFor finds the client on the segment of an address.
+func (h *Test) clientFor(addr netip.Addr) (string, error) {
+	for n, s := range h.State.Layout.Segments {
+		for _, p := range s.Prefixes {
+			if p.Contains(addr) {
+				return h.clientOn(fmt.Sprintf("eth%d", n))
+			}
+		}
+	}
+	return "", fmt.Errorf("%s is on no segment", addr)
+}
 
 // Answer is what an echo server said.
 type Answer struct {
@@ -28,8 +52,12 @@ type Answer struct {
 // Ask asks an echo server from the client, over a new connection: protocol is
 // "http", "tcp" or "udp".
 func (h *Test) Ask(protocol string, addr netip.Addr, port uint16) (Answer, error) {
+	client, err := h.clientFor(addr)
+	if err != nil {
+		return Answer{}, err
+	}
 	at := netip.AddrPortFrom(addr, port).String()
-	text, err := h.Exec(h.Ctx, Client, "timeout", "3", h.State.Options.Images[lab.EchoImage], "ask", protocol, at)
+	text, err := h.Exec(h.Ctx, client, "timeout", "3", h.State.Options.Images[lab.EchoImage], "ask", protocol, at)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -38,8 +66,12 @@ func (h *Test) Ask(protocol string, addr netip.Addr, port uint16) (Answer, error
 
 // Curl asks an echo server from the client with curl.
 func (h *Test) Curl(addr netip.Addr) (Answer, error) {
+	client, err := h.clientFor(addr)
+	if err != nil {
+		return Answer{}, err
+	}
 	url := "http://" + netip.AddrPortFrom(addr, 80).String() + "/"
-	text, err := h.Exec(h.Ctx, Client, "curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", "2", url)
+	text, err := h.Exec(h.Ctx, client, "curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", "2", url)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -89,17 +121,45 @@ func (h *Test) AnswersOf(addr netip.Addr, pods int) []string {
 	return seen
 }
 
+// Measure has the client open a new connection to port 80 of each address every
+// few milliseconds, until stop is called, which returns what happened, in the
+// order of the addresses.
+func (h *Test) Measure(addrs ...netip.Addr) (stop func() []probe.Result) {
+	h.Helper()
+	o := probe.Options{Interval: 20 * time.Millisecond}
+	for _, a := range addrs {
+		o.Targets = append(o.Targets, probe.Target{Protocol: "tcp", Addr: netip.AddrPortFrom(a, 80)})
+	}
+	client, err := h.clientFor(addrs[0])
+	h.Must(err)
+	p, err := h.Probe(h.Ctx, client, o)
+	h.Must(err)
+	return func() []probe.Result {
+		h.Helper()
+		results, err := p.Stop()
+		h.Must(err)
+		for _, r := range results {
+			h.Logf("%s: %d connections, %d failed, longest outage %s %v", r.Target, r.Total, r.Lost, r.Longest.Round(time.Millisecond), r.Errors)
+		}
+		return results
+	}
+}
+
 var macPattern = regexp.MustCompile(`(?i)\b([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}\b`)
 
-// MACsOf asks who has an address, from the client on its interface, with arping
-// or ndisc6, and returns every MAC that answers, sorted. It waits for a second,
-// or half of one, so that nobody who answers is missed.
+// MACsOf asks who has an address, from the client with that interface, with
+// arping or ndisc6, and returns every MAC that answers, sorted. It listens for
+// half a second, so that nobody who answers is missed.
 func (h *Test) MACsOf(addr netip.Addr, iface string) ([]string, error) {
+	client, err := h.clientOn(iface)
+	if err != nil {
+		return nil, err
+	}
 	argv := []string{"arping", "-r", "-c", "2", "-w", "0.3", "-i", iface, addr.String()}
 	if addr.Is6() {
 		argv = []string{"ndisc6", "-m", "-n", "-q", "-r", "1", "-w", "500", addr.String(), iface}
 	}
-	text, err := h.Exec(h.Ctx, Client, argv...)
+	text, err := h.Exec(h.Ctx, client, argv...)
 	// Both tools exit with an error when nobody answers, which is an answer.
 	if err != nil && !noAnswer(err) {
 		return nil, err

@@ -39,10 +39,14 @@ var world *World
 // upTimeout bounds the start of the lab and the installation.
 const upTimeout = 4 * time.Minute
 
-// Main makes a lab, installs Herald, runs the tests and takes everything down. It
-// returns what TestMain passes to os.Exit. Should the program die, the lab ends
-// with it, for it is not detached.
-func Main(m *testing.M, o lab.Options) (code int) {
+// A Guard watches the lab from its start until stop, beside all tests; stop
+// returns what it saw that must never be.
+type Guard func(w *World) (stop func() error, err error)
+
+// Main makes a lab, installs Herald, runs the tests under the eyes of the guards
+// and takes everything down. It returns what TestMain passes to os.Exit. Should
+// the program die, the lab ends with it, for it is not detached.
+func Main(m *testing.M, o lab.Options, guards ...Guard) (code int) {
 	dumps := filepath.Join(os.TempDir(), "herald-e2e-"+o.Name)
 	if err := os.RemoveAll(dumps); err != nil {
 		return complain("remove what an earlier run left", err)
@@ -70,7 +74,21 @@ func Main(m *testing.M, o lab.Options) (code int) {
 	}()
 	fmt.Fprintf(os.Stderr, "e2e: lab %s with Herald is up after %s\n", o.Name, time.Since(start).Round(100*time.Millisecond))
 	w.dumps, world = dumps, w
-	return m.Run()
+	var stops []func() error
+	for _, guard := range guards {
+		stop, err := guard(w)
+		if err != nil {
+			return complain("watch the lab", err)
+		}
+		stops = append(stops, stop)
+	}
+	code = m.Run()
+	for _, stop := range stops {
+		if err := stop(); err != nil {
+			code = complain("find the lab sound", err)
+		}
+	}
+	return code
 }
 
 func complain(what string, err error) int {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,8 +64,8 @@ func (h *Test) SetNetworkUnavailable(node string, unavailable bool) {
 	h.Must(set(h.Ctx, corev1.ConditionFalse))
 }
 
-// Taint gives a node a taint with the effect NoExecute until the test ends, or
-// until Untaint.
+// Taint gives a node a taint with the effect NoSchedule, which keeps new pods
+// away, until the test ends or until Untaint.
 func (h *Test) Taint(node, key string) {
 	h.Helper()
 	h.Must(h.setTaint(h.Ctx, node, key, true))
@@ -87,7 +86,7 @@ func (h *Test) setTaint(ctx context.Context, node, key string, on bool) error {
 		}
 		n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == key })
 		if on {
-			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoExecute})
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule})
 		}
 		_, err = h.Kube.CoreV1().Nodes().Update(ctx, n, metav1.UpdateOptions{})
 		return err
@@ -191,8 +190,14 @@ func (h *Test) Whole() {
 	h.Must(h.waitWhole(h.Ctx))
 }
 
-// WholeAtEnd has the test wait for it after everything else is taken back.
-func (h *Test) WholeAtEnd() { h.OnEnd("wait until all of Herald is ready", h.waitWhole) }
+// WholeAtEnd has the test wait for it when what it does from now on is taken
+// back. A test that breaks several things calls it before the first.
+func (h *Test) WholeAtEnd() {
+	if !h.whole {
+		h.whole = true
+		h.OnEnd("wait until all of Herald is ready", h.waitWhole)
+	}
+}
 
 func (h *Test) waitWhole(ctx context.Context) error {
 	return poll(ctx, cleanupLimit, func() error {
@@ -231,36 +236,4 @@ func (h *Test) nodesReady(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// PowerOff takes a node's power; it is given back when the test ends.
-func (h *Test) PowerOff(node string) {
-	h.Helper()
-	h.WholeAtEnd()
-	h.OnEnd("boot "+node, func(context.Context) error {
-		// Booting takes longer than other cleaning up.
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
-		defer cancel()
-		return h.PowerOn(ctx, node)
-	})
-	h.Must(h.Cluster.PowerOff(h.Ctx, node))
-}
-
-// Life of a program that a test stops, see StopProgram.
-func (h *Test) StopProgram(host, program string) (start func()) {
-	h.Helper()
-	h.Must(h.Cluster.StopProgram(h.Ctx, host, program))
-	stopped := true
-	again := func(ctx context.Context) error {
-		if !stopped {
-			return nil
-		}
-		stopped = false
-		return h.StartProgram(ctx, host, program)
-	}
-	h.OnEnd("start "+program+" on "+host, again)
-	return func() {
-		h.Helper()
-		h.Must(again(h.Ctx))
-	}
 }

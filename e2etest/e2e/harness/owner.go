@@ -17,7 +17,9 @@ import (
 
 // L2Status is what a ServiceL2Status says.
 type L2Status struct {
-	Object     string
+	Object string
+	// Version changes with every write.
+	Version    string
 	Node       string
 	Interfaces []string
 }
@@ -32,7 +34,7 @@ func (h *Test) L2StatusesOf(service string) ([]L2Status, error) {
 	}
 	var out []L2Status
 	for _, o := range list.Items {
-		s := L2Status{Object: o.GetName()}
+		s := L2Status{Object: o.GetName(), Version: o.GetResourceVersion()}
 		s.Node, _, _ = unstructured.NestedString(o.Object, "status", "node")
 		interfaces, _, _ := unstructured.NestedSlice(o.Object, "status", "interfaces")
 		for _, i := range interfaces {

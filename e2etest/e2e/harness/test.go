@@ -30,6 +30,8 @@ type Test struct {
 	Namespace string
 	// Ctx ends with the test's time, see limit.
 	Ctx context.Context
+
+	whole bool // WholeAtEnd was called
 }
 
 // limit bounds a test: a test that hangs fails, and the others get their turn.

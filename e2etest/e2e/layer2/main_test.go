@@ -10,7 +10,10 @@ import (
 	"github.com/heraldlb/herald/e2etest/lab"
 )
 
-// Two segments, with everybody on both: eth0 and eth1.
+// Two segments with all nodes on both, as eth0 and eth1, and a client on each.
 func TestMain(m *testing.M) {
-	os.Exit(harness.Main(m, lab.Options{Name: "layer2", Segments: []lab.SegmentOptions{{}, {}}}))
+	os.Exit(harness.Main(m, lab.Options{Name: "layer2", Clients: 2, Segments: []lab.SegmentOptions{
+		{Hosts: []string{"node1", "node2", "node3", "client1"}},
+		{Hosts: []string{"node1", "node2", "node3", "client2"}},
+	}}))
 }

@@ -76,7 +76,7 @@ func TestReachableWithLocalPolicy(t *testing.T) {
 }
 
 func clientHas(h *harness.Test, addr netip.Addr) bool {
-	c, err := h.State.Layout.Host(harness.Client)
+	c, err := h.State.Layout.Host("client1")
 	h.Must(err)
 	return slices.Contains(c.Interfaces[0].Addrs(), addr)
 }
