@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -370,40 +368,3 @@ func (k *kube) owner(ctx context.Context) ([]metav1.OwnerReference, error) {
 func (k *kube) createEvent(ctx context.Context, e *eventsv1.Event) error {
 	return k.client.Create(ctx, e)
 }
-
-// makeSecret creates the Secret with the gossip key if there is none. It never
-// changes one that exists: the speakers would part into those with the old key
-// and those with the new.
-func (k *kube) makeSecret(ctx context.Context, name string, key []byte) (made bool, err error) {
-	var have corev1.Secret
-	err = k.live.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: name}, &have)
-	switch {
-	case err == nil && len(have.Data[secretKey]) == 0:
-		return false, fmt.Errorf("the Secret %s/%s exists but has no key %q: %w", k.namespace, name, secretKey, errNoKey)
-	case err == nil:
-		return false, nil
-	case !apierrors.IsNotFound(err):
-		return false, fmt.Errorf("read Secret %s/%s: %w", k.namespace, name, err)
-	}
-	owners, err := k.owner(ctx)
-	if err != nil {
-		return false, err
-	}
-	err = k.client.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: name, OwnerReferences: owners},
-		Data:       map[string][]byte{secretKey: key},
-	})
-	if apierrors.IsAlreadyExists(err) {
-		// The other replica was faster.
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("create Secret %s/%s: %w", k.namespace, name, err)
-	}
-	return true, nil
-}
-
-// secretKey is the key of the gossip Secret that the speakers read.
-const secretKey = "secretkey"
-
-var errNoKey = errors.New("delete it to have a new one made")

@@ -4,9 +4,9 @@
 //
 // The folder holds the process: options.go reads the flags, run.go wires it,
 // kube.go is the cluster as the loop sees it, sync.go is the one loop that
-// takes notes from the inbox, asks ipam and has the answers written, and
-// outcome.go says what is to be written. Who gets which address is decided in
-// ipam, and nowhere else.
+// takes notes from the inbox and asks ipam, write.go and report.go have the
+// answers written, and outcome.go says what is to be written. Who gets which
+// address is decided in ipam, and nowhere else.
 package main
 
 import (

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -51,28 +48,4 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		}
 	}
 	return mgr.Start(ctx)
-}
-
-// bootstrapSecret sees to it that the speakers have a key for their gossip.
-func bootstrapSecret(ctx context.Context, k *kube, name string, log *slog.Logger) error {
-	if name == "" {
-		return nil
-	}
-	key := make([]byte, 16)
-	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("draw the gossip key: %w", err)
-	}
-	text := base64.RawStdEncoding.EncodeToString(key)
-	made, err := k.makeSecret(ctx, name, []byte(text))
-	switch {
-	case errors.Is(err, errNoKey):
-		// Nothing that a controller may repair; the speakers say the same.
-		log.Error("the gossip key is missing", "err", err)
-		return nil
-	case err != nil:
-		return err
-	case made:
-		log.Info("made the gossip key", "secret", name)
-	}
-	return nil
 }
