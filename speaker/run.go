@@ -128,7 +128,7 @@ func newRing(o options, c cache.Cache, log *slog.Logger) (ring, func(context.Con
 	}
 	r, err := membership.New(membership.Config{
 		Node: o.node, Bind: o.bind, Port: o.port,
-		Secret: membership.SecretIn(o.secretDir), Peers: speakers(c), Tuning: tuning,
+		Secret: membership.SecretIn(o.secretDir), Peers: callees(c), Tuning: tuning,
 		Logger: log, Metrics: metrics.Registry,
 	})
 	if err != nil {

@@ -21,6 +21,8 @@ import (
 type store interface {
 	// Objects returns all objects of the configuration.
 	Objects(ctx context.Context) (config.Objects, error)
+	// Speakers returns the nodes that have a speaker's pod, running or not.
+	Speakers(ctx context.Context) ([]string, error)
 }
 
 // ring is the membership. None of its methods blocks, but for Flush.
@@ -129,7 +131,9 @@ func (l *loop) step(ctx context.Context) error {
 			return err
 		}
 	}
-	l.becomeReady(time.Now())
+	if err := l.becomeReady(ctx); err != nil {
+		return err
+	}
 	l.index.SetMembers(l.ring.Members())
 	if l.ready {
 		l.flush()
@@ -223,59 +227,83 @@ func (l *loop) compile(ctx context.Context) error {
 // becomeReady tells everybody, once, that this node knows the cluster. Before,
 // it announces nothing and is nobody's candidate: a speaker that was just born
 // takes nothing from its elders.
-func (l *loop) becomeReady(now time.Time) {
+func (l *loop) becomeReady(ctx context.Context) error {
 	if l.ready {
-		return
+		return nil
 	}
 	m := l.ring.Members()
 	switch {
 	case !l.synced || l.snapshot == nil:
 		l.wait("the API server's objects")
+		return nil
 	case !l.linked:
 		l.wait("the interfaces of this node")
+		return nil
 	case !m.Settled && m.Waiting != "":
 		l.wait("the membership ring: " + m.Waiting)
+		return nil
 	case !m.Settled:
 		l.wait("the membership ring")
-	case l.gather(m, now):
-		l.wait("the speakers that start together with this one")
-	default:
-		l.ready = true
-		l.index.SetReady(true)
-		l.ring.SetPhase(observed.Ready)
-		l.wait("")
-		l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
+		return nil
 	}
+	if late, err := l.startsTogether(ctx, m); err != nil {
+		return err
+	} else if late != "" && !l.gather(time.Now()) {
+		l.wait("the speaker of " + late + ", which starts together with this one")
+		return nil
+	}
+	l.ready = true
+	l.index.SetReady(true)
+	l.ring.SetPhase(observed.Ready)
+	l.wait("")
+	l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
+	return nil
+}
+
+// startsTogether returns a node whose speaker starts together with this one,
+// "" if there is none. If the first of them announced at once, it would take
+// every address and give most of them away again. Where an elder serves there
+// is no need to wait, and waiting would leave a gap, since an elder yields to
+// those that are ready.
+func (l *loop) startsTogether(ctx context.Context, m observed.Members) (late string, err error) {
+	if !m.Enabled {
+		return "", nil
+	}
+	here := map[string]bool{l.node: true}
+	for _, other := range m.Members {
+		here[other.Node] = true
+		switch {
+		case other.Node == l.node:
+		case other.Phase == observed.Ready || other.Phase == observed.Restarting:
+			return "", nil
+		case other.Phase == observed.Starting:
+			late = other.Node
+		}
+	}
+	if late != "" {
+		return late, nil
+	}
+	listed, err := l.store.Speakers(ctx)
+	for _, node := range listed {
+		if !here[node] {
+			late = node
+		}
+	}
+	return late, err
 }
 
 // gatherWithin bounds how long speakers that start together wait for the
 // slowest of them.
 const gatherWithin = 1500 * time.Millisecond
 
-// gather tells whether to wait for speakers that start together with this one.
-// If the first of them announced at once, it would take every address and give
-// most of them away again. Where an elder serves there is no need to wait, and
-// waiting would leave a gap, since an elder yields to those that are ready.
-func (l *loop) gather(m observed.Members, now time.Time) bool {
-	starting := false
-	for _, other := range m.Members {
-		switch {
-		case other.Node == l.node:
-		case other.Phase == observed.Ready || other.Phase == observed.Restarting:
-			return false
-		case other.Phase == observed.Starting:
-			starting = true
-		}
-	}
-	if !starting {
-		return false
-	}
+// gather begins to wait for other speakers and tells when that is over.
+func (l *loop) gather(now time.Time) (over bool) {
 	if l.gathered.IsZero() {
 		l.gathered = now.Add(gatherWithin)
 		l.ring.SetPhase(observed.Gathering)
 		time.AfterFunc(gatherWithin, func() { l.inbox.put(func(*notes) {}) })
 	}
-	return now.Before(l.gathered)
+	return !now.Before(l.gathered)
 }
 
 // wait notes what keeps the speaker from being ready.

@@ -29,10 +29,13 @@ var cmpAddr = cmpopts.EquateComparable(netip.Addr{})
 
 // fakeStore holds objects as the caches would.
 type fakeStore struct {
-	objects config.Objects
+	objects  config.Objects
+	speakers []string
 }
 
 func (s *fakeStore) Objects(context.Context) (config.Objects, error) { return s.objects, nil }
+
+func (s *fakeStore) Speakers(context.Context) ([]string, error) { return s.speakers, nil }
 
 // fakeRing is a ring of which this node is one member.
 type fakeRing struct {
@@ -293,12 +296,30 @@ func TestStartTogether(t *testing.T) {
 	})
 }
 
+// A speaker whose pod exists and that has not joined yet is waited for, too.
+func TestStartTogetherWithOneThatHasNotJoined(t *testing.T) {
+	s := newSpeaker(t)
+	s.store.speakers = []string{"node-a", "node-d"}
+	s.serve("web", "192.168.1.240")
+	s.known().look()
+	s.wantAnnounced("before node-d joins")
+	if got, want := fmt.Sprint(s.unready()), "waiting for the speaker of node-d, which starts together with this one"; got != want {
+		t.Errorf("readiness: %s, want %s", got, want)
+	}
+	other := ready("node-d")
+	other.Phase = observed.Gathering
+	s.ring.members.Members = []observed.Member{other}
+	s.look()
+	s.wantAnnounced("when it has", "192.168.1.240")
+}
+
 // An elder serves: a speaker that starts waits for nobody, since the elder
 // yields at once.
 func TestStartBesideAnElder(t *testing.T) {
 	s := newSpeaker(t)
 	slow := ready("node-0")
 	slow.Phase = observed.Starting
+	s.store.speakers = []string{"node-0", "node-a", "node-b", "node-d"}
 	s.ring.members.Members = []observed.Member{slow, ready("node-d")}
 	s.serve("web", "192.168.1.240")
 	s.known().look()

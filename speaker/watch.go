@@ -210,26 +210,41 @@ func (c caches) Objects(ctx context.Context) (config.Objects, error) {
 	}, nil
 }
 
-// speakers lists the speakers' pods as members to call. It waits for the cache.
-func speakers(c cache.Cache) func(context.Context) ([]membership.Peer, error) {
+// Speakers returns the nodes of the speakers' pods.
+func (c caches) Speakers(ctx context.Context) ([]string, error) {
+	peers, err := c.peers(ctx)
+	nodes := make([]string, len(peers))
+	for i, p := range peers {
+		nodes[i] = p.Node
+	}
+	return nodes, err
+}
+
+// peers lists the speakers' pods as members to call.
+func (c caches) peers(ctx context.Context) ([]membership.Peer, error) {
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods); err != nil {
+		return nil, fmt.Errorf("list the speakers' pods: %w", err)
+	}
+	var peers []membership.Peer
+	for _, p := range pods.Items {
+		ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		if p.Spec.NodeName == "" || ended {
+			continue
+		}
+		// An address that cannot be read is one that is not there yet.
+		addr, _ := netip.ParseAddr(p.Status.PodIP)
+		peers = append(peers, membership.Peer{Node: p.Spec.NodeName, Addr: addr})
+	}
+	return peers, nil
+}
+
+// callees returns what the ring asks for its peers. It waits for the cache.
+func callees(c cache.Cache) func(context.Context) ([]membership.Peer, error) {
 	return func(ctx context.Context) ([]membership.Peer, error) {
 		if !c.WaitForCacheSync(ctx) {
 			return nil, fmt.Errorf("wait for the list of the speakers' pods: %w", context.Cause(ctx))
 		}
-		var pods corev1.PodList
-		if err := c.List(ctx, &pods); err != nil {
-			return nil, fmt.Errorf("list the speakers' pods: %w", err)
-		}
-		var peers []membership.Peer
-		for _, p := range pods.Items {
-			ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-			if p.Spec.NodeName == "" || ended {
-				continue
-			}
-			// An address that cannot be read is one that is not there yet.
-			addr, _ := netip.ParseAddr(p.Status.PodIP)
-			peers = append(peers, membership.Peer{Node: p.Spec.NodeName, Addr: addr})
-		}
-		return peers, nil
+		return caches{c}.peers(ctx)
 	}
 }
