@@ -23,10 +23,11 @@ import (
 // two replicas of the controller and a speaker, which announces nothing because
 // there is no L2Advertisement.
 func BenchmarkController5k(b *testing.B) {
-	w := newWorld(b, "benchctrl", 1)
-	w.stopProxies()
-	c := &counter{w: w, at: map[string]time.Time{}}
-	w.makeServices(false)
+	w := newWorld(b, "benchctrl", 1, func(w *world) {
+		w.stopProxies()
+		w.makeServices(false)
+	})
+	c := &counter{at: map[string]time.Time{}}
 	w.watchServices(c.seen)
 	w.until("every Service waits for a pool", 2*time.Minute, 200*time.Millisecond, func() error {
 		if n := c.waiting.Load(); n < many {
@@ -43,6 +44,7 @@ func BenchmarkController5k(b *testing.B) {
 	w.must(err)
 	w.step("5,000 wait; until now %.2f CPU-seconds, %.1f MB, at most %.1f MB", before, now, peak)
 
+	w.profile("cp", w.podIP(leader), "profile", "controller", 20*time.Second)
 	w.load("creating the pool")
 	start := time.Now()
 	w.makePool()
@@ -63,6 +65,7 @@ func BenchmarkController5k(b *testing.B) {
 	now, peak, err = p.memory()
 	w.must(err)
 	b.ReportMetric(now, "controller.rss5k_mb")
+	w.profile("cp", w.podIP(leader), "heap", "controller", 0)
 	w.step("assigned in %.2f s for %.2f CPU-seconds (%.2f in all); then %.1f MB, at most %.1f MB", took.Seconds(), cpu-before, cpu, now, peak)
 
 	var waits []time.Duration
@@ -77,7 +80,6 @@ const runs = 5
 
 // counter notes what the controller said about the Services.
 type counter struct {
-	w *world
 	// waiting counts those that say why they have no address, served those that
 	// have one.
 	waiting, served atomic.Int64
@@ -180,6 +182,13 @@ func (w *world) leader(but map[string]bool) (name string) {
 		return nil
 	})
 	return name
+}
+
+func (w *world) podIP(name string) string {
+	w.Helper()
+	pod, err := w.kube.CoreV1().Pods(herald.Namespace).Get(w.ctx, name, metav1.GetOptions{})
+	w.must(err)
+	return pod.Status.PodIP
 }
 
 // settle waits until the process has nothing left to do: less than 2 % of a

@@ -18,10 +18,11 @@ import (
 // restarted, which counts for the figures; then all at once, which counts for
 // those addresses that a speaker announces without owning them.
 func BenchmarkSpeaker5k(b *testing.B) {
-	w := newWorld(b, "benchspk", 3)
-	w.stopProxies()
+	w := newWorld(b, "benchspk", 3, func(w *world) {
+		w.stopProxies()
+		w.makeServices(true)
+	})
 	w.makePool()
-	w.makeServices(true)
 	l, t := w.keepLedger(), w.tapWire()
 	w.until("all have an address", 2*time.Minute, 100*time.Millisecond, func() error {
 		if n := l.served(); n != many {
@@ -109,6 +110,7 @@ func (s *speakers) restart(hosts ...lab.Host) []*fresh {
 		now, peak, err := f.memory()
 		s.must(err)
 		f.rss = now
+		s.profile(f.host.Name, "127.0.0.1", "heap", f.host.Name, 0)
 		s.load(fmt.Sprintf("restarted %d, %s: owns %d, all announced after %.2f s, %d foreign; settled for %.2f CPU-seconds (%.2f at rest); %.1f MB, at most %.1f MB",
 			len(hosts), f.host.Name, len(f.own), f.announced.Seconds(), f.foreign, f.cpu, used, now, peak))
 	}
@@ -137,6 +139,7 @@ func (s *speakers) started(h lab.Host, old string) *fresh {
 		f.process, err = processOf(pod)
 		return err
 	})
+	s.profile(h.Name, "127.0.0.1", "profile", h.Name, 10*time.Second)
 	return f
 }
 

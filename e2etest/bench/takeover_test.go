@@ -31,7 +31,7 @@ const (
 // another node, so nothing but the ownership of the address decides. The figure
 // is the ninth best of ten: nine of ten runs are at least as good.
 func BenchmarkTakeover(b *testing.B) {
-	w := newWorld(b, "benchtake", 3)
+	w := newWorld(b, "benchtake", 3, func(*world) {})
 	t := w.prepareTakeover()
 	var outages []time.Duration
 	for run := range takeovers {

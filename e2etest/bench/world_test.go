@@ -37,8 +37,9 @@ type world struct {
 	dynamic dynamic.Interface
 }
 
-// newWorld makes a lab that ends with the benchmark.
-func newWorld(b *testing.B, name string, nodes int) *world {
+// newWorld makes a lab that ends with the benchmark, and installs Herald in it
+// once prepare has filled it.
+func newWorld(b *testing.B, name string, nodes int, prepare func(*world)) *world {
 	b.Helper()
 	b.ReportMetric(0, "ns/op") // the time of a whole benchmark says nothing
 	ctx, cancel := context.WithTimeout(b.Context(), limit)
@@ -61,7 +62,6 @@ func newWorld(b *testing.B, name string, nodes int) *world {
 		}
 		_ = os.RemoveAll(logs) // only logs that nobody needs
 	})
-	w.must(herald.Install(ctx, w.Cluster))
 	cfg, err := w.RESTConfig()
 	w.must(err)
 	cfg.QPS = -1 // the API server paces
@@ -70,6 +70,9 @@ func newWorld(b *testing.B, name string, nodes int) *world {
 	cfg.ContentType, cfg.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf
 	w.kube, err = kubernetes.NewForConfig(cfg)
 	w.must(err)
+	prepare(w)
+	w.must(herald.Install(ctx, w.Cluster))
+	w.enableProfiles()
 	return w
 }
 
