@@ -51,6 +51,8 @@ type reporter interface {
 	Changed(changed []desired.Decision, removed []service.Key)
 	// SetProblems takes the problems of the configuration that is in force.
 	SetProblems([]config.Problem)
+	// Reconsider is called when the ring has changed, after Changed.
+	Reconsider()
 }
 
 // rooms are what the loop reads from and tells.
@@ -98,14 +100,19 @@ func newLoop(o options, log *slog.Logger, in *inbox, r rooms) *loop {
 // run works until ctx ends. Then it still announces: see drain.
 func (l *loop) run(ctx context.Context) error {
 	for {
+		ring := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.inbox.wake:
 		case <-l.ring.Changed():
+			ring = true
 		}
 		if err := l.step(ctx); err != nil {
 			return err
+		}
+		if ring {
+			l.report.Reconsider()
 		}
 	}
 }

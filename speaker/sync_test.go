@@ -101,6 +101,8 @@ func (f *fakeReport) Changed(changed []desired.Decision, removed []service.Key) 
 }
 func (f *fakeReport) SetProblems(p []config.Problem) { f.problems = p }
 
+func (f *fakeReport) Reconsider() {}
+
 // speaker is a loop on node-a among fakes.
 type speaker struct {
 	*loop
