@@ -174,6 +174,7 @@ func (c *fakeCluster) createStatus(_ context.Context, s *v1beta1.ServiceL2Status
 	}
 	s = s.DeepCopy()
 	s.ResourceVersion, s.Status = c.next(), v1beta1.ServiceL2StatusStatus{}
+	s.UID = types.UID("uid-" + s.ResourceVersion)
 	c.putStatus(s)
 	return nil
 }
@@ -203,7 +204,7 @@ func (c *fakeCluster) setStatus(_ context.Context, name string, st v1beta1.Servi
 	return s.ResourceVersion, nil
 }
 
-func (c *fakeCluster) deleteStatus(_ context.Context, name string) error {
+func (c *fakeCluster) deleteStatus(_ context.Context, name string, uid types.UID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.write("delete %s", name); err != nil {
@@ -213,7 +214,12 @@ func (c *fakeCluster) deleteStatus(_ context.Context, name string) error {
 	if !ok {
 		return notFound(name)
 	}
+	if uid != "" && uid != s.UID {
+		return apierrors.NewConflict(schema.GroupResource{}, name, errors.New("the UID is another"))
+	}
 	delete(c.statuses, name)
+	s = s.DeepCopy()
+	s.ResourceVersion = c.next()
 	c.tell(func(h handlers) { h.statusSeen(s, true) })
 	return nil
 }

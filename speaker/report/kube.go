@@ -133,8 +133,12 @@ func (k *kube) setStatus(ctx context.Context, name string, s v1beta1.ServiceL2St
 		types.MergePatchType, map[string]any{"status": status{s, s.Interfaces}})
 }
 
-func (k *kube) deleteStatus(ctx context.Context, name string) error {
-	return k.client.Delete(ctx, &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: name}})
+func (k *kube) deleteStatus(ctx context.Context, name string, uid types.UID) error {
+	var opts []client.DeleteOption
+	if uid != "" {
+		opts = append(opts, client.Preconditions{UID: &uid})
+	}
+	return k.client.Delete(ctx, &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: name}}, opts...)
 }
 
 func (k *kube) setCondition(ctx context.Context, key service.Key, uid types.UID, c *metav1.Condition) (string, error) {

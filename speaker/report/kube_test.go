@@ -74,10 +74,10 @@ func TestKubeWritesAServiceL2Status(t *testing.T) {
 			t.Errorf("metadata %v, labels (-want +got):\n%s", got.OwnerReferences, diff)
 		}
 	}
-	if err := k.deleteStatus(ctx, s.Name); err != nil {
+	if err := k.deleteStatus(ctx, s.Name, s.UID); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.deleteStatus(ctx, s.Name); !apierrors.IsNotFound(err) {
+	if err := k.deleteStatus(ctx, s.Name, s.UID); !apierrors.IsNotFound(err) {
 		t.Errorf("deleted twice: %v", err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 type entry struct {
 	decision *desired.Decision
 	statuses map[string]*v1beta1.ServiceL2Status
+	// gone are the versions at which objects were deleted, by name.
+	gone map[string]string
 	// condition is what this node wrote or found as the reporter, nil when it
 	// is not the reporter; version is the Service's after that.
 	condition *metav1.Condition
@@ -44,6 +46,7 @@ func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
 	concerns := e.decision != nil && (e.decision.Announce || e.decision.Reports)
 	if !concerns && len(e.statuses) == 0 && e.condition == nil {
 		delete(r.entries, key)
+		r.contests.Forget(key)
 		return facts{}, false
 	}
 	f := facts{key: key, decision: e.decision, reported: e.condition != nil, sweeps: r.isFirst()}
@@ -82,6 +85,10 @@ func (r *Reporter) noteStatus(key service.Key, w writes, version string) {
 	if older(version, s.ResourceVersion) {
 		return
 	}
+	if older(version, e.gone[w.statusName]) {
+		r.contested(key) // somebody deleted it before this node knew that it was written
+		return
+	}
 	s.ResourceVersion, s.Status = version, *w.status
 	e.statuses[w.statusName] = s
 }
@@ -104,6 +111,25 @@ func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes,
 	}
 }
 
+// statusUID is the UID of the ServiceL2Status that is known by a name.
+func (r *Reporter) statusUID(key service.Key, name string) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil && e.statuses[name] != nil {
+		return e.statuses[name].UID
+	}
+	return ""
+}
+
+// forgetStatus forgets an object that this node deleted.
+func (r *Reporter) forgetStatus(key service.Key, name string, uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil && e.statuses[name] != nil && e.statuses[name].UID == uid {
+		delete(e.statuses, name)
+	}
+}
+
 func (r *Reporter) uid(key service.Key) types.UID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -123,7 +149,10 @@ func (r *Reporter) serviceSeen(svc *corev1.Service) {
 	if e == nil || e.condition == nil || older(svc.ResourceVersion, e.version) {
 		return
 	}
-	if c := announced(svc); c == nil || !sameVerdict(*c, *e.condition) || svc.Generation > c.ObservedGeneration {
+	switch c := announced(svc); {
+	case c == nil || !sameVerdict(*c, *e.condition):
+		r.contested(key)
+	case svc.Generation > c.ObservedGeneration:
 		r.queue.Add(key)
 	}
 }
@@ -137,10 +166,7 @@ func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if gone {
-		if e := r.entries[key]; e != nil {
-			delete(e.statuses, s.Name)
-			r.queue.Add(key)
-		}
+		r.statusGone(key, s)
 		return
 	}
 	e := r.entry(key)
@@ -148,9 +174,34 @@ func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
 		return
 	}
 	e.statuses[s.Name] = s
-	if r.planned && (r.mine(s) || e.decision != nil && e.decision.Reports) {
+	delete(e.gone, s.Name)
+	switch {
+	case !r.planned:
+	case r.mine(s):
 		r.queue.Add(key)
+	case e.decision != nil && e.decision.Reports:
+		// Another node says that it announces. One of the two will learn better,
+		// most often within milliseconds.
+		r.contested(key)
 	}
+}
+
+// statusGone forgets a ServiceL2Status that somebody deleted. mu is held.
+func (r *Reporter) statusGone(key service.Key, s *v1beta1.ServiceL2Status) {
+	e := r.entries[key]
+	if e == nil {
+		return
+	}
+	delete(e.statuses, s.Name)
+	if e.gone == nil {
+		e.gone = map[string]string{}
+	}
+	e.gone[s.Name] = s.ResourceVersion
+	if r.mine(s) && e.decision != nil && e.decision.Announce {
+		r.contested(key)
+		return
+	}
+	r.queue.Add(key)
 }
 
 func (r *Reporter) isFirst() bool { return r.first != nil && r.first() }

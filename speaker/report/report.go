@@ -32,6 +32,11 @@ const (
 	// addresses.
 	writesPerSecond = 200
 	writesBurst     = 400
+	// While the ring is split, both sides may reach the API server, and each
+	// believes that the other's word is wrong. The pause before the next attempt
+	// to have the last word doubles between these.
+	contestPause    = 500 * time.Millisecond
+	maxContestPause = time.Minute
 )
 
 // Config is what a Reporter needs. Logger and Metrics may be nil.
@@ -62,8 +67,10 @@ type Reporter struct {
 	metrics *metrics
 	limit   flowcontrol.RateLimiter
 	queue   workqueue.TypedRateLimitingInterface[service.Key]
-	now     func() time.Time
-	first   func() bool
+	// contests counts how often others overruled this node on a Service.
+	contests workqueue.TypedRateLimiter[service.Key]
+	now      func() time.Time
+	first    func() bool
 
 	config chan struct{} // the configuration's problems, or their object, changed
 
@@ -87,7 +94,8 @@ type cluster interface {
 
 	createStatus(ctx context.Context, s *v1beta1.ServiceL2Status) error
 	setStatus(ctx context.Context, name string, s v1beta1.ServiceL2StatusStatus) (version string, err error)
-	deleteStatus(ctx context.Context, name string) error
+	// deleteStatus deletes the object that has the UID; an empty one means any.
+	deleteStatus(ctx context.Context, name string, uid types.UID) error
 	// setCondition writes, or with nil takes away, the Service's condition.
 	setCondition(ctx context.Context, key service.Key, uid types.UID, c *metav1.Condition) (version string, err error)
 	serviceEvent(ctx context.Context, svc *corev1.Service, n note) error
@@ -131,6 +139,7 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		entries: map[service.Key]*entry{},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](100*time.Millisecond, 30*time.Second)),
+		contests: workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](contestPause, maxContestPause),
 	}
 	r.metrics = newMetrics(cfg.Metrics, r)
 	return r
@@ -175,8 +184,26 @@ func (r *Reporter) change(d desired.Decision) {
 		e.condition = nil
 	}
 	e.decision = &d
+	r.contests.Forget(d.Service)
 	r.queue.Add(d.Service)
 }
+
+// Reconsider is called when the ring has changed: who disagreed with this node
+// may agree now, so what is contested is tried again at once.
+func (r *Reporter) Reconsider() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.entries {
+		if r.contests.NumRequeues(key) > 0 {
+			r.contests.Forget(key)
+			r.queue.Add(key)
+		}
+	}
+}
+
+// contested tries again to have the last word on key, the later the more often
+// somebody overruled it.
+func (r *Reporter) contested(key service.Key) { r.queue.AddAfter(key, r.contests.When(key)) }
 
 // SetProblems takes what is wrong with the configuration, which was thereby
 // compiled.
@@ -315,15 +342,16 @@ func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *cor
 	return nil
 }
 
+// remove deletes the object that is known by that name, and no other that took
+// its place meanwhile.
 func (r *Reporter) remove(ctx context.Context, key service.Key, name string) error {
-	if err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name) }, apierrors.IsNotFound); err != nil {
+	uid := r.statusUID(key, name)
+	err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name, uid) },
+		func(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) })
+	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		delete(e.statuses, name)
-	}
+	r.forgetStatus(key, name, uid)
 	return nil
 }
 
