@@ -83,6 +83,8 @@ type loop struct {
 	planned bool
 	// linked and synced are true once the links and the caches are known.
 	linked, synced bool
+	// born is when the speaker started.
+	born time.Time
 	// gathered is when to wait for other speakers no longer, zero before.
 	gathered time.Time
 	// ready is true from the moment on that this node knows the cluster.
@@ -92,7 +94,10 @@ type loop struct {
 }
 
 func newLoop(o options, log *slog.Logger, in *inbox, r rooms) *loop {
-	l := &loop{rooms: r, log: log, node: o.node, class: o.class, inbox: in, index: index.New(o.node, o.ignoreExclude), endpoints: newEndpoints()}
+	l := &loop{
+		rooms: r, log: log, node: o.node, class: o.class, inbox: in,
+		index: index.New(o.node, o.ignoreExclude), endpoints: newEndpoints(), born: time.Now(),
+	}
 	l.wait("the API server's objects")
 	return l
 }
@@ -253,9 +258,10 @@ func (l *loop) becomeReady(ctx context.Context) error {
 		l.wait("the membership ring")
 		return nil
 	}
-	if late, err := l.startsTogether(ctx, m); err != nil {
+	now := time.Now()
+	if late, err := l.startsTogether(ctx, m, now); err != nil {
 		return err
-	} else if late != "" && !l.gather(time.Now()) {
+	} else if late != "" && !l.gather(now) {
 		l.wait("the speaker of " + late + ", which starts together with this one")
 		return nil
 	}
@@ -267,12 +273,22 @@ func (l *loop) becomeReady(ctx context.Context) error {
 	return nil
 }
 
+const (
+	// gatherWithin bounds how long a speaker that knows the cluster waits for
+	// others that start together with it.
+	gatherWithin = 3 * time.Second
+	// joinWithin is the age at which it does not wait any more for one whose pod
+	// exists and that has not joined the ring: its node may well be dead. The
+	// ring itself waits longer before it settles with nobody.
+	joinWithin = 5 * time.Second
+)
+
 // startsTogether returns a node whose speaker starts together with this one,
 // "" if there is none. If the first of them announced at once, it would take
 // every address and give most of them away again. Where an elder serves there
 // is no need to wait, and waiting would leave a gap, since an elder yields to
 // those that are ready.
-func (l *loop) startsTogether(ctx context.Context, m observed.Members) (late string, err error) {
+func (l *loop) startsTogether(ctx context.Context, m observed.Members, now time.Time) (late string, err error) {
 	if !m.Enabled {
 		return "", nil
 	}
@@ -287,7 +303,7 @@ func (l *loop) startsTogether(ctx context.Context, m observed.Members) (late str
 			late = other.Node
 		}
 	}
-	if late != "" {
+	if late != "" || now.Sub(l.born) >= joinWithin {
 		return late, nil
 	}
 	listed, err := l.store.Speakers(ctx)
@@ -298,10 +314,6 @@ func (l *loop) startsTogether(ctx context.Context, m observed.Members) (late str
 	}
 	return late, err
 }
-
-// gatherWithin bounds how long speakers that start together wait for the
-// slowest of them.
-const gatherWithin = 1500 * time.Millisecond
 
 // gather begins to wait for other speakers and tells when that is over.
 func (l *loop) gather(now time.Time) (over bool) {

@@ -315,6 +315,16 @@ func TestStartTogetherWithOneThatHasNotJoined(t *testing.T) {
 	s.wantAnnounced("when it has", "192.168.1.240")
 }
 
+// A pod on a dead node exists for long. The ring has waited for it already.
+func TestStartDoesNotWaitForTheDead(t *testing.T) {
+	s := newSpeaker(t)
+	s.born = time.Now().Add(-joinWithin)
+	s.store.speakers = []string{"node-a", "node-d"}
+	s.serve("web", "192.168.1.240")
+	s.known().look()
+	s.wantAnnounced("when node-d stays away", "192.168.1.240")
+}
+
 // An elder serves: a speaker that starts waits for nobody, since the elder
 // yields at once.
 func TestStartBesideAnElder(t *testing.T) {
