@@ -137,6 +137,13 @@ func TestOwnerLosesItsLink(t *testing.T) {
 	}
 	s.steady(owner)
 	shortOutages(t, stop(), 5*time.Second)
+	// Meanwhile both sides reached the API server, and each believed that it
+	// announced: they did not fill it with their dispute.
+	events, err := s.ServiceEvents("web", "nodeAssigned")
+	s.Must(err)
+	if len(events) > 10 {
+		t.Errorf("%d events nodeAssigned for two moves: %+v", len(events), events)
+	}
 }
 
 // The link of the only node that may announce goes down and up: nobody else
@@ -158,6 +165,7 @@ func TestLinkOfTheOnlyNodeFlaps(t *testing.T) {
 // owner.
 func TestTakeoverWithoutTheAPIServer(t *testing.T) {
 	s, owner := served(t)
+	s.Step("the API server stops")
 	start := s.StopProgram("cp", "kube-apiserver")
 	calm := s.Measure(s.addrs...)
 	s.steady(owner)
@@ -167,6 +175,7 @@ func TestTakeoverWithoutTheAPIServer(t *testing.T) {
 		}
 	}
 
+	s.Step("the owner is lost")
 	stop := s.Measure(s.addrs...)
 	resume := s.Pause(owner)
 	var next string
@@ -185,9 +194,12 @@ func TestTakeoverWithoutTheAPIServer(t *testing.T) {
 
 	// The owner wakes up and believes that it still is the owner; with the API
 	// server still away it is so again, and the other steps back.
+	s.Step("the owner wakes up")
 	resume()
 	s.AnsweredBy(owner, s.addrs...)
+	s.Step("the API server is back")
 	start()
 	s.announcedBy(owner)
 	s.steady(owner)
+	s.Step("only what is to be cleaned up is left")
 }

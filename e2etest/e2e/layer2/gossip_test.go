@@ -51,6 +51,7 @@ func TestSpeakerWithoutTheRightGossipKey(t *testing.T) {
 	odd.setKey(right.Data["secretkey"])
 	s.announcedBy(owner)
 	s.steady(owner)
+	s.Step("only what is to be cleaned up is left")
 }
 
 // odd is a speaker that takes its gossip key from a secret of its own.
