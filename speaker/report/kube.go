@@ -35,10 +35,12 @@ const eventSource = "metallb-speaker"
 
 // CacheOptions are how the manager caches what only this package reads: of the
 // ConfigurationStates the one of this node, since otherwise each speaker would
-// hear of every other's.
+// hear of every other's; of the ServiceL2Status objects, of which there is one for
+// each Service that anybody announces, what is compared.
 func CacheOptions(node string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&v1beta1.ConfigurationState{}: {Field: fields.OneTermEqualSelector("metadata.name", stateName(node))},
+		&v1beta1.ServiceL2Status{}:    {Transform: slimStatuses()},
 	}
 }
 

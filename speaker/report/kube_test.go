@@ -246,12 +246,21 @@ func TestKubeWatches(t *testing.T) {
 	}
 	by := CacheOptions("node-a")
 	for o, options := range by {
-		if _, ok := o.(*v1beta1.ConfigurationState); !ok || options.Field.String() != "metadata.name=speaker-node-a" {
-			t.Errorf("%T is cached with %v", o, options.Field)
+		switch o.(type) {
+		case *v1beta1.ConfigurationState:
+			if options.Field.String() != "metadata.name=speaker-node-a" {
+				t.Errorf("%T is cached with %v", o, options.Field)
+			}
+		case *v1beta1.ServiceL2Status:
+			if options.Transform == nil {
+				t.Errorf("%T is cached whole", o)
+			}
+		default:
+			t.Errorf("%T has options", o)
 		}
 	}
-	if len(by) != 1 {
-		t.Errorf("%d kinds with options, want 1", len(by))
+	if len(by) != 2 {
+		t.Errorf("%d kinds with options, want 2", len(by))
 	}
 	informers.Error = errors.New("no such kind")
 	if err := k.watch(ctx, to); err == nil || !strings.Contains(err.Error(), "no such kind") {

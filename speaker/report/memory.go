@@ -157,12 +157,18 @@ func (r *Reporter) serviceSeen(svc *corev1.Service) {
 	}
 }
 
+// statusKey is the Service that a ServiceL2Status is about.
+func statusKey(s *v1beta1.ServiceL2Status) service.Key {
+	if s.Status.ServiceName != "" {
+		return service.Key{Namespace: s.Status.ServiceNamespace, Name: s.Status.ServiceName}
+	}
+	// Its status has yet to be written.
+	return service.Key{Namespace: s.Labels[labelServiceNamespace], Name: s.Labels[labelServiceName]}
+}
+
 // statusSeen keeps the ServiceL2Status objects that are there.
 func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
-	key := service.Key{Namespace: s.Labels[labelServiceNamespace], Name: s.Labels[labelServiceName]}
-	if s.Status.ServiceName != "" {
-		key = service.Key{Namespace: s.Status.ServiceNamespace, Name: s.Status.ServiceName}
-	}
+	key := statusKey(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if gone {
