@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,10 @@ import (
 type fakeCluster struct {
 	inbox *inbox
 	lag   time.Duration
+	// fenced is true while the replica may not write; leaseLeft is how long a
+	// write may take, 0 for as long as it likes.
+	fenced    atomic.Bool
+	leaseLeft atomic.Int64
 	// refuse, if set, is asked before each write of a Service.
 	refuse func(key service.Key) error
 
@@ -57,6 +62,14 @@ func newFakeCluster() *fakeCluster {
 		shown: map[service.Key]int{},
 		pools: map[string]*v1beta1.IPAddressPool{}, writes: map[string]int{},
 	}
+}
+
+func (f *fakeCluster) mayWrite(now time.Time) (time.Time, bool) {
+	left := time.Duration(f.leaseLeft.Load())
+	if left == 0 {
+		left = time.Hour
+	}
+	return now.Add(left), !f.fenced.Load()
 }
 
 func (f *fakeCluster) next() string {
@@ -304,7 +317,7 @@ func begin(t *testing.T, f *fakeCluster) *loop {
 	log := slog.New(slog.DiscardHandler)
 	m := newMetrics(prometheus.NewPedanticRegistry())
 	l := &loop{
-		cluster: f, inbox: f.inbox, metrics: m, log: log,
+		cluster: f, inbox: f.inbox, metrics: m, log: log, mayWrite: f.mayWrite,
 		events: newRecorder(f.createEvent, "controller-0", m.eventsDropped.Inc, log),
 	}
 	ctx, cancel := context.WithCancel(context.Background())

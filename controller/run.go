@@ -19,10 +19,12 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	for _, w := range o.warnings {
 		log.Warn(w)
 	}
-	l := &loop{inbox: newInbox(), log: log, class: o.class}
+	lease := &fence{}
+	l := &loop{inbox: newInbox(), log: log, class: o.class, mayWrite: lease.until}
 	opts := o.process.Options("controller", "")
 	if o.allocate {
 		opts.LeaderElection = leaseName
+		opts.LeaseRenewed = lease.renew
 		opts.Ready = map[string]func() error{"assignments": l.check}
 		opts.Cache = cacheOptions()
 	}

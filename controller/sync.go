@@ -32,8 +32,10 @@ const (
 	// A write is given up after writeTimeout, and tried again after firstRetry,
 	// doubled each time up to lastRetry.
 	writeTimeout = 30 * time.Second
-	firstRetry   = 50 * time.Millisecond
-	lastRetry    = 30 * time.Second
+	// fenceInterval is how often a loop that may not write asks again.
+	fenceInterval = 100 * time.Millisecond
+	firstRetry    = 50 * time.Millisecond
+	lastRetry     = 30 * time.Second
 )
 
 // A cluster is what the loop sees of Kubernetes. Reads come from the cache and
@@ -70,6 +72,8 @@ type loop struct {
 	log     *slog.Logger
 	// class is the load balancer class that is served, "" for Services without.
 	class string
+	// mayWrite says whether a write may start now, and by when it has to end.
+	mayWrite func(now time.Time) (until time.Time, ok bool)
 
 	// What follows belongs to the goroutine of Start.
 	alloc   *ipam.Allocator
@@ -154,8 +158,12 @@ func (l *loop) Start(ctx context.Context) error {
 	l.ready.Store(true)
 
 	for {
-		l.launch(ctx)
-		tick.Reset(l.untilNext(time.Now()))
+		wait := fenceInterval
+		if _, ok := l.mayWrite(time.Now()); ok {
+			l.launch(ctx)
+			wait = l.untilNext(time.Now())
+		}
+		tick.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -167,8 +175,10 @@ func (l *loop) Start(ctx context.Context) error {
 		case <-grace.C:
 			l.note(l.alloc.EndGrace())
 		case <-tick.C:
-			l.retry(time.Now())
-			l.report(ctx)
+			if _, ok := l.mayWrite(time.Now()); ok {
+				l.retry(time.Now())
+				l.report(ctx)
+			}
 		}
 	}
 }

@@ -115,8 +115,15 @@ func (l *loop) retry(now time.Time) {
 // start runs a write beside the loop; apply runs in the loop when it ended.
 func (l *loop) start(ctx context.Context, write func(context.Context) (string, error), apply func(string, error)) {
 	l.flying++
+	now := time.Now()
+	end := now.Add(writeTimeout)
+	// Asked before the goroutine starts: if the process is stopped in between,
+	// the time is over when it goes on.
+	if until, _ := l.mayWrite(now); until.Before(end) {
+		end = until
+	}
 	l.writers.Go(func() {
-		limited, cancel := context.WithTimeout(ctx, writeTimeout)
+		limited, cancel := context.WithDeadline(ctx, end)
 		defer cancel()
 		version, err := write(limited)
 		select {

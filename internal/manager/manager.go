@@ -51,6 +51,9 @@ type Options struct {
 	// LeaderElection names the Lease for which replicas compete. Empty means
 	// that every replica works, which is what a speaker does.
 	LeaderElection string
+	// LeaseRenewed is told, in any goroutine, when the lease was taken or
+	// renewed: the time just before the request that did it.
+	LeaseRenewed func(asked time.Time)
 
 	// Cache adds to, or replaces, how single kinds are cached. The default is
 	// Herald's namespace, but all namespaces for Services and EndpointSlices,
@@ -108,10 +111,10 @@ func New(log *slog.Logger, o Options) (ctrlmanager.Manager, error) {
 		LeaderElectionID:              o.LeaderElection,
 		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: true,
-		// A replica that dies is followed within some 12 s, one that ends within 2.
-		LeaseDuration: ptr.To(10 * time.Second),
-		RenewDeadline: ptr.To(7 * time.Second),
-		RetryPeriod:   ptr.To(time.Second),
+		LeaderElectionConfig:          electionConfig(cfg, o.LeaseRenewed),
+		LeaseDuration:                 ptr.To(LeaseDuration),
+		RenewDeadline:                 ptr.To(RenewDeadline),
+		RetryPeriod:                   ptr.To(retryPeriod),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the manager: %w", err)
