@@ -239,10 +239,15 @@ func (c caches) peers(ctx context.Context) ([]membership.Peer, error) {
 	return peers, nil
 }
 
-// callees returns what the ring asks for its peers. It waits for the cache.
+// callees returns what the ring asks for its peers. It waits for their part of
+// the cache only: the ring is joined while thousands of Services still arrive.
 func callees(c cache.Cache) func(context.Context) ([]membership.Peer, error) {
 	return func(ctx context.Context) ([]membership.Peer, error) {
-		if !c.WaitForCacheSync(ctx) {
+		pods, err := c.GetInformer(ctx, &corev1.Pod{}, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("watch the speakers' pods: %w", err)
+		}
+		if !awaitAll(ctx, []toolscache.InformerSynced{pods.HasSynced}) {
 			return nil, fmt.Errorf("wait for the list of the speakers' pods: %w", context.Cause(ctx))
 		}
 		return caches{c}.peers(ctx)

@@ -38,6 +38,7 @@ func (s *story) refused(name, reason string, options ...harness.ServiceOption) {
 // A pool with nothing but a priority is for everybody, before those without.
 func TestPriorityOnly(t *testing.T) {
 	s := newStory(t)
+	s.alone()
 	s.Pool("a", "addresses: ["+s.one4(1)+"]")
 	s.Pool("b", "addresses: ["+s.one4(2)+"], serviceAllocation: {priority: 20}")
 	s.Pool("c", "addresses: ["+s.one4(3)+"], serviceAllocation: {priority: 10}")

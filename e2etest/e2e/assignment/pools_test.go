@@ -11,6 +11,7 @@ import (
 // Without any pool nobody has an address.
 func TestAllPoolsAreDeleted(t *testing.T) {
 	s := newStory(t)
+	s.alone()
 	a := s.Pool("a", "addresses: ["+s.one4(1)+"]")
 	b := s.Pool("b", "addresses: ["+s.one4(2)+"]")
 	s.Service("first")

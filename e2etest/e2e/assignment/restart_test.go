@@ -60,6 +60,7 @@ func TestServiceThatFailsAtTheStartHoldsUpNobody(t *testing.T) {
 // comes back within moments, even if it was the only one.
 func TestPoolMissingForAMomentAtTheStart(t *testing.T) {
 	s := newStory(t)
+	s.alone()
 	pool := func() string { return s.Pool("p", "addresses: ["+s.range4(1, 9)+", "+s.range6(1, 9)+"]") }
 	name := pool()
 	s.Service("web", harness.Dual)

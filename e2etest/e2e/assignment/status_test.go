@@ -66,7 +66,7 @@ func TestCountersOfOddPools(t *testing.T) {
 		s.one4(255), s.one4(0), s.Namespace))
 	s.poolSays(huge, 0, 4, 0, math.MaxInt64)
 	s.poolSays(buggy, 0, 0, 0, 0)
-	s.refused("asks", "PoolExhausted", harness.From(buggy))
+	s.refused("asks", "FamilyNotInPool", harness.From(buggy))
 	s.refused("names", "AddressNotInPool", harness.At(addr(s.v4(255))))
 	s.Service("web", harness.Dual)
 	s.has("web", s.v4(1), s.v6(0))

@@ -41,7 +41,7 @@ func newStory(t *testing.T) *story {
 
 // v4 and v6 are the story's addresses.
 func (s *story) v4(i int) string { return fmt.Sprintf("198.%d.%d.%d", 18+s.n>>8, s.n&255, i) }
-func (s *story) v6(i int) string { return fmt.Sprintf("2001:db8:%x::%x", s.n, i) }
+func (s *story) v6(i int) string { return addr(fmt.Sprintf("2001:db8:%x::%x", s.n, i)).String() }
 
 // one4 is an address as a pool has it, range4 and range6 are several.
 func (s *story) one4(i int) string          { return s.v4(i) + "/32" }
@@ -59,6 +59,24 @@ func (s *story) ours(suffix string, addresses ...string) string {
 func (s *story) elsewhere() {
 	s.Helper()
 	s.Pool("elsewhere", "addresses: ["+s.one4(200)+"], serviceAllocation: {namespaces: [elsewhere]}")
+}
+
+// alone waits until no Service of an earlier story waits for an address, which a
+// pool for everybody would give it.
+func (s *story) alone() {
+	s.Helper()
+	s.Eventually(harness.Patience, func() error {
+		all, err := s.Kube.CoreV1().Services("").List(s.Ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, svc := range all.Items {
+			if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+				return fmt.Errorf("service %s/%s is still there", svc.Namespace, svc.Name)
+			}
+		}
+		return nil
+	})
 }
 
 // list is a YAML list of texts with colons in them.
