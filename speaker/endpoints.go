@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"slices"
-	"unique"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,14 +42,14 @@ func slimSlices() func(any) (any, error) {
 		}
 		slim := &slice{
 			Object:  empty,
-			key:     sliceKey{s.Namespace, s.Name},
+			key:     sliceKey{shared(s.Namespace), s.Name},
 			version: s.ResourceVersion,
 			service: s.Labels[discoveryv1.LabelServiceName],
 		}
 		can := service.MergeEndpoints([]*discoveryv1.EndpointSlice{s})
 		slim.any = can.Any
 		for _, node := range slices.Sorted(maps.Keys(can.Nodes)) {
-			slim.nodes = append(slim.nodes, unique.Make(node).Value())
+			slim.nodes = append(slim.nodes, shared(node))
 		}
 		return slim, nil
 	}

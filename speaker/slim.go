@@ -2,12 +2,17 @@ package main
 
 import (
 	"strings"
+	"sync"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/report"
 )
 
 // What the informers keep of each object. The speaker only ever patches single
@@ -33,32 +38,62 @@ func served() labels.Selector {
 // slimMeta keeps what names an object and its version.
 func slimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		Namespace: shared(m.Namespace), Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
 		Generation: m.Generation, CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
 	}
 }
 
-// slimService keeps the status, and of the rest what decides on announcing.
-func slimService(obj any) (any, error) {
-	s, ok := obj.(*corev1.Service)
-	if !ok {
-		return obj, nil
-	}
-	slim := &corev1.Service{ObjectMeta: slimMeta(s.ObjectMeta), Status: s.Status}
-	slim.Labels = s.Labels
-	for key, value := range s.Annotations {
-		if strings.HasPrefix(key, "metallb.") || strings.HasPrefix(key, "heraldlb.io/") {
-			if slim.Annotations == nil {
-				slim.Annotations = map[string]string{}
+// slimServices returns the function that keeps of a Service what decides on
+// announcing, its address and the condition that the report compares.
+func slimServices() func(any) (any, error) {
+	// Nearly all Services have the controller's annotation and no other of ours.
+	var mu sync.Mutex
+	fromPool := map[string]map[string]string{}
+	return func(obj any) (any, error) {
+		s, ok := obj.(*corev1.Service)
+		if !ok {
+			return obj, nil
+		}
+		slim := &corev1.Service{ObjectMeta: slimMeta(s.ObjectMeta)}
+		slim.Labels = s.Labels
+		slim.Annotations = ours(s.Annotations)
+		if pool, ok := slim.Annotations[service.AnnotationFromPool]; ok && len(slim.Annotations) == 1 {
+			mu.Lock()
+			if fromPool[pool] == nil {
+				fromPool[pool] = slim.Annotations
 			}
-			slim.Annotations[key] = value
+			slim.Annotations = fromPool[pool]
+			mu.Unlock()
+		}
+		slim.Spec.Type = s.Spec.Type
+		slim.Spec.LoadBalancerClass = s.Spec.LoadBalancerClass
+		slim.Spec.ExternalTrafficPolicy = s.Spec.ExternalTrafficPolicy
+		slim.Status.LoadBalancer = s.Status.LoadBalancer
+		for _, c := range s.Status.Conditions {
+			if c.Type == report.ConditionAnnounced {
+				c.Type, c.Reason, c.Message = shared(c.Type), shared(c.Reason), shared(c.Message)
+				slim.Status.Conditions = []metav1.Condition{c}
+			}
+		}
+		return slim, nil
+	}
+}
+
+// ours returns the annotations that Herald may read.
+func ours(all map[string]string) (kept map[string]string) {
+	for key, value := range all {
+		if strings.HasPrefix(key, "metallb.") || strings.HasPrefix(key, "heraldlb.io/") {
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[shared(key)] = value
 		}
 	}
-	slim.Spec.Type = s.Spec.Type
-	slim.Spec.LoadBalancerClass = s.Spec.LoadBalancerClass
-	slim.Spec.ExternalTrafficPolicy = s.Spec.ExternalTrafficPolicy
-	return slim, nil
+	return kept
 }
+
+// shared returns the one copy of a text that many objects hold.
+func shared(text string) string { return unique.Make(text).Value() }
 
 // slimNode keeps the labels and whether the network works.
 func slimNode(obj any) (any, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -270,8 +271,13 @@ func (l *loop) becomeReady(ctx context.Context) error {
 	l.ring.SetPhase(observed.Ready)
 	l.wait("")
 	l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
+	// Reading everything at once takes more memory than holding it.
+	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
 	return nil
 }
+
+// tidyAfter is when a speaker that got ready returns what its start needed.
+const tidyAfter = 5 * time.Second
 
 const (
 	// gatherWithin bounds how long a speaker that knows the cluster waits for

@@ -39,7 +39,7 @@ func cacheOptions(o options) map[client.Object]cache.ByObject {
 		&corev1.Service{}: {
 			Namespaces:            everywhere,
 			Field:                 fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)),
-			Transform:             slimService,
+			Transform:             slimServices(),
 			UnsafeDisableDeepCopy: &shared,
 		},
 		&discoveryv1.EndpointSlice{}: {

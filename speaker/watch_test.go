@@ -11,6 +11,7 @@ import (
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/report"
 )
 
 // What the cache drops must not change what the plan sees.
@@ -35,11 +36,11 @@ func TestSlimServiceLosesNothingThatDecides(t *testing.T) {
 			},
 			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
 				Ingress: []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}, {IP: "fd00::1"}},
-			}},
+			}, Conditions: []metav1.Condition{{Type: "heraldlb.io/Assigned"}, {Type: report.ConditionAnnounced}}},
 		}
 	}
 	want := service.Parse(full())
-	slim, err := slimService(full())
+	slim, err := slimServices()(full())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +49,9 @@ func TestSlimServiceLosesNothingThatDecides(t *testing.T) {
 	want.ClusterIPs, want.Ports, want.BackendKey = got.ClusterIPs, got.Ports, got.BackendKey
 	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
 		t.Errorf("(-full +slim):\n%s", diff)
+	}
+	if c := slim.(*corev1.Service).Status.Conditions; len(c) != 1 || c[0].Type != report.ConditionAnnounced {
+		t.Errorf("the conditions %+v are kept, want the report's alone", c)
 	}
 	if n := len(slim.(*corev1.Service).Annotations); n != 2 {
 		t.Errorf("%d annotations are kept, want the 2 of ours", n)
