@@ -63,10 +63,6 @@ var rules = []rule{
 		because: "what both share knows neither",
 	},
 	{
-		from: []string{"speaker/sync"}, to: rooms,
-		because: "the loop meets its rooms through interfaces, so that it can be tested without sockets",
-	},
-	{
 		from: []string{"..."}, to: []string{"controller", "speaker"},
 		because: "main and run wire everything, and nothing depends on wiring",
 	},
@@ -92,7 +88,7 @@ type library struct {
 }
 
 // kubernetes are the packages that speak to the API server.
-var kubernetes = []string{"internal/manager", "internal/status", "controller", "speaker", "speaker/sync", "speaker/report"}
+var kubernetes = []string{"internal/manager", "internal/status", "controller", "speaker", "speaker/report"}
 
 // libraries lists every import from outside the standard library. The longest
 // prefix counts.

@@ -56,8 +56,8 @@ func To(app string) ServiceOption {
 	return func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": app} }
 }
 
-// V4, V6, Dual and PreferDual choose the address families; the default is the
-// cluster's, IPv4.
+// V4 asks for IPv4 only. This and the next three choose the address families; the
+// default is the cluster's, IPv4.
 func V4(s *corev1.Service) { families(s, corev1.IPFamilyPolicySingleStack, corev1.IPv4Protocol) }
 
 // V6 asks for IPv6 only.
