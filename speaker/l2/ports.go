@@ -53,23 +53,7 @@ func newPort(l observed.Link) *port {
 	if len(l.MAC) == len(p.mac) {
 		p.mac = hwAddr(l.MAC)
 	}
-	switch {
-	case !l.Up:
-		p.whyNoARP = "The interface is down."
-	case !l.Carrier:
-		p.whyNoARP = "The interface has no carrier."
-	case !p.mac.usable():
-		p.whyNoARP = "The interface has no Ethernet address."
-	}
-	p.whyNoNDP = p.whyNoARP
-	if p.whyNoARP == "" && !l.Broadcast {
-		p.whyNoARP = "The interface cannot broadcast, so it cannot carry ARP."
-	}
-	// An interface without one takes no part in IPv6: RFC 4862 section 5.4.5
-	// shuts it when that address is a duplicate.
-	if p.whyNoNDP == "" && !l.LinkLocal.IsValid() {
-		p.whyNoNDP = "The interface has no usable IPv6 link-local address."
-	}
+	p.whyNoARP, p.whyNoNDP = l.WhyNotIPv4(), l.WhyNotIPv6()
 	p.arp, p.ndp = p.whyNoARP == "", p.whyNoNDP == ""
 	if p.arp {
 		p.reply = newARPTemplate(p.hardware())

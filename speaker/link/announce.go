@@ -66,7 +66,10 @@ func Announcing(links observed.Links, exclude Exclude) observed.Links {
 func Interfaces(links observed.Links) []observed.Interface {
 	all := make([]observed.Interface, 0, len(links))
 	for _, l := range links {
-		all = append(all, observed.Interface{Name: l.Name, Prefixes: l.Prefixes, Carrier: l.Up && l.Carrier})
+		all = append(all, observed.Interface{
+			Name: l.Name, Prefixes: l.Prefixes, Carrier: l.Up && l.Carrier,
+			IPv4: l.WhyNotIPv4() == "", IPv6: l.WhyNotIPv6() == "",
+		})
 	}
 	slices.SortFunc(all, func(a, b observed.Interface) int {
 		switch {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -100,15 +101,33 @@ func TestParseExclude(t *testing.T) {
 
 func TestInterfacesForTheOtherMembers(t *testing.T) {
 	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}
+	mac, local := net.HardwareAddr{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("fe80::1")
+	both := func(index int, name string, change func(*observed.Link)) observed.Link {
+		l := observed.Link{Index: index, Name: name, MAC: mac, Up: true, Carrier: true, Broadcast: true, Multicast: true, LinkLocal: local}
+		change(&l)
+		return l
+	}
 	got := Interfaces(observed.Links{
-		{Index: 2, Name: "eth1", Up: true, Carrier: true, Prefixes: prefixes},
-		{Index: 3, Name: "eth0", Up: true},
-		{Index: 4, Name: "eth2", Carrier: true},
+		both(2, "eth1", func(l *observed.Link) { l.Prefixes = prefixes }),
+		both(3, "eth0", func(l *observed.Link) { l.Carrier = false }),
+		both(4, "eth2", func(l *observed.Link) { l.Up = false }),
+		both(5, "no-broadcast", func(l *observed.Link) { l.Broadcast = false }),
+		both(6, "no-arp", func(l *observed.Link) { l.NoARP = true }),
+		both(7, "no-multicast", func(l *observed.Link) { l.Multicast = false }),
+		both(8, "no-link-local", func(l *observed.Link) { l.LinkLocal = netip.Addr{} }),
+		both(9, "tunnel", func(l *observed.Link) { l.MAC = net.HardwareAddr{192, 0, 2, 1} }),
+		both(10, "blank", func(l *observed.Link) { l.MAC = make(net.HardwareAddr, 6) }),
 	})
 	want := []observed.Interface{
+		{Name: "blank", Carrier: true},
 		{Name: "eth0"},
-		{Name: "eth1", Prefixes: prefixes, Carrier: true},
+		{Name: "eth1", Prefixes: prefixes, Carrier: true, IPv4: true, IPv6: true},
 		{Name: "eth2"},
+		{Name: "no-arp", Carrier: true, IPv6: true},
+		{Name: "no-broadcast", Carrier: true, IPv6: true},
+		{Name: "no-link-local", Carrier: true, IPv4: true},
+		{Name: "no-multicast", Carrier: true, IPv4: true},
+		{Name: "tunnel", Carrier: true},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)

@@ -41,6 +41,13 @@ const (
 	tagInterface = 4
 )
 
+// What is true of an interface. A reader ignores bits that it does not know.
+const (
+	flagCarrier = 1 << iota
+	flagIPv4
+	flagIPv6
+)
+
 // version orders the states of one node. Epoch is the start time of its
 // process in nanoseconds, Seq counts the changes since.
 type version struct{ Epoch, Seq uint64 }
@@ -125,7 +132,13 @@ func appendInterface(b []byte, i observed.Interface) []byte {
 	b = append(b, i.Name...)
 	var flags byte
 	if i.Carrier {
-		flags |= 1
+		flags |= flagCarrier
+	}
+	if i.IPv4 {
+		flags |= flagIPv4
+	}
+	if i.IPv6 {
+		flags |= flagIPv6
 	}
 	b = append(b, flags)
 	b = binary.AppendUvarint(b, uint64(len(i.Prefixes)))
@@ -205,7 +218,8 @@ func decodeInterface(b []byte) (observed.Interface, error) {
 		return i, errors.New("empty name")
 	}
 	i.Name = string(b[1 : 1+n])
-	i.Carrier = b[1+n]&1 != 0
+	flags := b[1+n]
+	i.Carrier, i.IPv4, i.IPv6 = flags&flagCarrier != 0, flags&flagIPv4 != 0, flags&flagIPv6 != 0
 	b = b[2+n:]
 	count, used := binary.Uvarint(b)
 	if used <= 0 || count > maxPrefixes {
@@ -274,7 +288,7 @@ func canonical(in []observed.Interface) (out []observed.Interface, dropped int) 
 			dropped++
 			continue
 		}
-		c := observed.Interface{Name: i.Name, Carrier: i.Carrier}
+		c := observed.Interface{Name: i.Name, Carrier: i.Carrier, IPv4: i.IPv4, IPv6: i.IPv6}
 		for _, p := range i.Prefixes {
 			if !p.IsValid() {
 				continue

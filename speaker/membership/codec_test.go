@@ -32,8 +32,8 @@ func sample() state {
 		Version: version{Epoch: 0x0102030405060708, Seq: 300},
 		Phase:   observed.Ready,
 		Interfaces: []observed.Interface{
-			{Name: "bond0.100", Prefixes: prefixes("10.0.0.0/22", "2001:db8::/61"), Carrier: true},
-			{Name: "eth1"},
+			{Name: "bond0.100", Prefixes: prefixes("10.0.0.0/22", "2001:db8::/61"), Carrier: true, IPv4: true},
+			{Name: "eth1", IPv6: true},
 		},
 	}
 }
@@ -43,8 +43,8 @@ func TestAMessageHasExactlyThisForm(t *testing.T) {
 		"\x01\x06node-a" +
 		"\x02\x0a\x01\x02\x03\x04\x05\x06\x07\x08\xac\x02" +
 		"\x03\x01\x01" +
-		"\x04\x1b\x09bond0.100\x01\x02" + "\x04\x16\x0a\x00\x00" + "\x06\x3d\x20\x01\x0d\xb8\x00\x00\x00\x00" +
-		"\x04\x07\x04eth1\x00\x00"
+		"\x04\x1b\x09bond0.100\x03\x02" + "\x04\x16\x0a\x00\x00" + "\x06\x3d\x20\x01\x0d\xb8\x00\x00\x00\x00" +
+		"\x04\x07\x04eth1\x04\x00"
 	if got := string(appendMessage(nil, sample())); got != want {
 		t.Errorf("encoding changed (-want +got):\n%s", cmp.Diff(fmt.Sprintf("%q", want), fmt.Sprintf("%q", got)))
 	}
@@ -80,6 +80,8 @@ func TestDecodeMessage(t *testing.T) {
 			[]state{{Node: "node-b", Version: version{1, 1}, Phase: observed.Ready}}, ""},
 		{"a phase of the future is no candidate", wrap(slices.Concat(node, ver, appendField(nil, tagPhase, []byte{200}))), []state{plain}, ""},
 		{"one bad state does not harm the next", wrap(node, slices.Concat(node, ver)), []state{plain}, "state 0: no version"},
+		{"a bit of the future is ignored", wrap(slices.Concat(node, ver, appendField(nil, tagInterface, []byte{1, 'e', 0xfd, 0}))),
+			[]state{{Node: "node-b", Version: version{1, 1}, Interfaces: []observed.Interface{{Name: "e", Carrier: true, IPv6: true}}}}, ""},
 		{"no name", wrap(ver), nil, "state 0: node name of 0 bytes"},
 		{"a name that is too long", func() []byte {
 			body := slices.Concat(appendField(nil, tagNode, []byte(strings.Repeat("x", 265))), ver)
@@ -141,6 +143,8 @@ func drawInterfaces(t *rapid.T) []observed.Interface {
 			Name:     rapid.StringMatching(`[a-z0-9.@-]{1,15}`).Draw(t, "name"),
 			Prefixes: rapid.SliceOfN(prefix, 0, 5).Draw(t, "prefixes"),
 			Carrier:  rapid.Bool().Draw(t, "carrier"),
+			IPv4:     rapid.Bool().Draw(t, "IPv4"),
+			IPv6:     rapid.Bool().Draw(t, "IPv6"),
 		}
 	}), 0, 8).Draw(t, "interfaces")
 }

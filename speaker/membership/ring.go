@@ -327,7 +327,7 @@ func sameMembers(a, b observed.Members) bool {
 
 func sameInterfaces(a, b []observed.Interface) bool {
 	return slices.EqualFunc(a, b, func(a, b observed.Interface) bool {
-		return a.Name == b.Name && a.Carrier == b.Carrier && slices.Equal(a.Prefixes, b.Prefixes)
+		return a.Name == b.Name && a.Carrier == b.Carrier && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && slices.Equal(a.Prefixes, b.Prefixes)
 	})
 }
 

@@ -3,6 +3,7 @@
 package observed
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 )
@@ -31,6 +32,9 @@ type Interface struct {
 	Prefixes []netip.Prefix
 	// Carrier is true when the interface is up and has a carrier.
 	Carrier bool
+	// IPv4 and IPv6 are true when it can announce addresses of that family now,
+	// by the rule of Link.WhyNotIPv4 and Link.WhyNotIPv6.
+	IPv4, IPv6 bool
 }
 
 // Member is one speaker that is alive in the ring.
@@ -91,6 +95,49 @@ type Link struct {
 	// LinkLocal is a usable (not tentative) IPv6 link-local address; the zero
 	// value if there is none.
 	LinkLocal netip.Addr
+}
+
+// WhyNotIPv4 says in one sentence what keeps the interface from announcing IPv4
+// addresses now; "" if nothing does.
+func (l Link) WhyNotIPv4() string {
+	switch why := l.whyNot(); {
+	case why != "":
+		return why
+	case !l.Broadcast:
+		return "The interface cannot broadcast, so it cannot carry ARP."
+	case l.NoARP:
+		return "The interface does without ARP."
+	}
+	return ""
+}
+
+// WhyNotIPv6 says in one sentence what keeps the interface from announcing IPv6
+// addresses now; "" if nothing does.
+func (l Link) WhyNotIPv6() string {
+	switch why := l.whyNot(); {
+	case why != "":
+		return why
+	case !l.Multicast:
+		return "The interface cannot multicast, so it cannot carry NDP."
+	// An interface without one takes no part in IPv6: RFC 4862 section 5.4.5
+	// shuts it when that address is a duplicate.
+	case !l.LinkLocal.IsValid():
+		return "The interface has no usable IPv6 link-local address."
+	}
+	return ""
+}
+
+// whyNot says what keeps the interface from announcing anything.
+func (l Link) whyNot() string {
+	switch {
+	case !l.Up:
+		return "The interface is down."
+	case !l.Carrier:
+		return "The interface has no carrier."
+	case len(l.MAC) != 6 || l.MAC[0]&1 == 1 || bytes.Equal(l.MAC, make([]byte, 6)):
+		return "The interface has no Ethernet address."
+	}
+	return ""
 }
 
 // Links are the interfaces of this node, in index order.
