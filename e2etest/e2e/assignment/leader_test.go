@@ -52,9 +52,11 @@ func TestLeaderChangesWhileServicesComeAndGo(t *testing.T) {
 			})
 		}},
 		{"RolledOver", func(s *story) {
+			_, holder := s.leader()
 			_, err := s.Kubectl(s.Ctx, "-n", herald.Namespace, "rollout", "restart", "deployment/controller")
 			s.Must(err)
 			s.Must(herald.WaitReady(s.Ctx, s.Cluster))
+			s.nextLeader(holder)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
