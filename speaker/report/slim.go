@@ -11,10 +11,15 @@ import (
 )
 
 // slimStatuses returns a function that keeps of a ServiceL2Status what decide.go
-// and memory.go ask for. All those of a node repeat the same words.
+// and memory.go ask for. Those of a node say the same of it and of their owner,
+// and share that.
 func slimStatuses() func(any) (any, error) {
+	type origin struct {
+		node  string
+		owner types.UID
+	}
 	var mu sync.Mutex
-	byNode := map[string]map[string]string{}
+	from := map[origin]metav1.ObjectMeta{}
 	return func(obj any) (any, error) {
 		s, ok := obj.(*v1beta1.ServiceL2Status)
 		if !ok {
@@ -23,28 +28,25 @@ func slimStatuses() func(any) (any, error) {
 		slim := &v1beta1.ServiceL2Status{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: shared(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
-				DeletionTimestamp: s.DeletionTimestamp, Labels: s.Labels,
+				DeletionTimestamp: s.DeletionTimestamp, Labels: s.Labels, OwnerReferences: s.OwnerReferences,
 			},
 			Status: v1beta1.ServiceL2StatusStatus{
 				Node: shared(s.Status.Node), ServiceName: s.Status.ServiceName, ServiceNamespace: shared(s.Status.ServiceNamespace),
 			},
 		}
-		for _, o := range s.OwnerReferences {
-			slim.OwnerReferences = append(slim.OwnerReferences, metav1.OwnerReference{UID: types.UID(shared(string(o.UID)))})
-		}
 		for _, i := range s.Status.Interfaces {
 			slim.Status.Interfaces = append(slim.Status.Interfaces, v1beta1.InterfaceInfo{Name: shared(i.Name)})
 		}
-		if s.Status.ServiceName == "" {
+		if s.Status.ServiceName == "" || len(s.OwnerReferences) != 1 {
 			return slim, nil // until the status is written, the labels name the Service
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		node := s.Labels[labelNode]
-		if byNode[node] == nil {
-			byNode[node] = map[string]string{labelNode: node}
+		o := origin{s.Labels[labelNode], s.OwnerReferences[0].UID}
+		if _, known := from[o]; !known {
+			from[o] = metav1.ObjectMeta{Labels: map[string]string{labelNode: o.node}, OwnerReferences: s.OwnerReferences}
 		}
-		slim.Labels = byNode[node]
+		slim.Labels, slim.OwnerReferences = from[o].Labels, from[o].OwnerReferences
 		return slim, nil
 	}
 }
