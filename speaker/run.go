@@ -26,6 +26,11 @@ import (
 // and allocates rarely, so a smaller heap costs next to no time.
 const collectEarly = 40
 
+// serversWithin bounds how long the servers for probes and metrics take to end:
+// a connection that was opened and never used would hold them for 5 s. Old
+// manifests kill the process 2 s after it was told to end.
+const serversWithin = 500 * time.Millisecond
+
 // run wires the rooms, and works until ctx ends or a room fails. In both cases
 // it hands over what this node announces before the rooms are closed.
 func run(ctx context.Context, o options, log *slog.Logger) error {
@@ -40,6 +45,7 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	mo := o.process.Options("speaker", "127.0.0.1")
 	mo.Cache = cacheOptions(o)
 	maps.Copy(mo.Cache, report.CacheOptions(o.node))
+	mo.GracePeriod = serversWithin
 	mo.Ready = map[string]func() error{"speaker": func() error { return l.unready() }}
 	mgr, err := manager.New(log, mo)
 	if err != nil {
@@ -70,26 +76,33 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	l = newLoop(o, log, in, rooms{store: caches{mgr.GetCache()}, ring: members, l2: announcer, report: reporter})
 
-	// The rooms that hand over outlive the others.
+	// Only the heart ends with ctx; the drain comes before the end of the rest.
+	// The report belongs to it: once nothing is decided here any more, the heirs
+	// tell what is so, and nobody may contradict them.
 	base := context.WithoutCancel(ctx)
-	last := newStage(base)
-	last.run("layer 2", announcer.Run)
-	last.run("membership", runRing)
-	first := newStage(ctx)
-	first.run("links", links.Run)
-	first.run("excluded interfaces", func(ctx context.Context) error { return watchExclude(ctx, o.excludeFile, log, in) })
-	first.run("manager", mgr.Start)
-	first.run("caches", synced)
-	first.run("report", reporter.Run)
-	first.run("loop", l.run)
+	p := process{heart: newStage(ctx), body: newStage(base), hands: newStage(base), drain: l.drain}
+	p.hands.run("layer 2", announcer.Run)
+	p.hands.run("membership", runRing)
+	p.body.run("links", links.Run)
+	p.body.run("excluded interfaces", func(ctx context.Context) error { return watchExclude(ctx, o.excludeFile, log, in) })
+	p.body.run("manager", func(ctx context.Context) error { return startManager(ctx, mgr, log) })
+	p.body.run("caches", synced)
+	p.heart.run("report", reporter.Run)
+	p.heart.run("loop", l.run)
+	return p.live()
+}
 
-	select {
-	case <-first.ctx.Done():
-	case <-last.ctx.Done():
+// startManager runs the manager. Once it was told to end, a server that takes
+// too long is no failure: the process ends, and the server with it.
+func startManager(ctx context.Context, mgr interface {
+	Start(ctx context.Context) error
+}, log *slog.Logger) error {
+	err := mgr.Start(ctx)
+	if err != nil && ctx.Err() != nil {
+		log.Info("the manager did not end in time", "err", err)
+		return nil
 	}
-	err = first.end()
-	l.drain()
-	return errors.Join(err, last.end())
+	return err
 }
 
 // refresh is the period as layer 2 takes it.
@@ -135,6 +148,32 @@ func newRing(o options, c cache.Cache, log *slog.Logger) (ring, func(context.Con
 		return nil, nil, err
 	}
 	return r, r.Run, nil
+}
+
+// process is the rooms in the order in which they end.
+type process struct {
+	// heart decides, and tells the cluster what was decided.
+	heart *stage
+	// body is what the heart learns from.
+	body *stage
+	// hands are what the drain works with.
+	hands *stage
+	// drain hands over what is announced. Nothing decides any more.
+	drain func()
+}
+
+// live waits until a stage ends, ends all of them and returns what failed. The
+// drain comes before everything that may take its time.
+func (p process) live() error {
+	select {
+	case <-p.heart.ctx.Done():
+	case <-p.body.ctx.Done():
+	case <-p.hands.ctx.Done():
+	}
+	err := p.heart.end()
+	p.drain()
+	p.body.cancel() // so that it ends beside the hands
+	return errors.Join(err, p.hands.end(), p.body.end())
 }
 
 // stage is a set of rooms that end together.

@@ -114,7 +114,9 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.ring.Changed():
 			ring = true
 		}
-		if err := l.step(ctx); err != nil {
+		if err := l.step(ctx); ctx.Err() != nil {
+			return nil // what was asked of the caches may have been cut short
+		} else if err != nil {
 			return err
 		}
 		if ring {
@@ -358,8 +360,8 @@ const (
 	// tellWithin bounds how long the other speakers are told of the drain.
 	tellWithin = 500 * time.Millisecond
 	// handOver is how long this node still answers after the others know: they
-	// announce first. With tellWithin it is less than the 2 s after which old
-	// manifests kill the process.
+	// announce first. With tellWithin and the ring's farewell of a second at the
+	// most it is less than the 2 s after which old manifests kill the process.
 	handOver = 300 * time.Millisecond
 )
 
