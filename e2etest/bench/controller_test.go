@@ -191,11 +191,11 @@ func (w *world) podIP(name string) string {
 	return pod.Status.PodIP
 }
 
-// settle waits until the process has nothing left to do: less than 2 % of a
-// processor during 3 s.
+// settle waits until the process has nothing left to do: less than 5 % of a
+// processor during 6 s.
 func (w *world) settle(p process) {
 	w.Helper()
-	const during, share = 3 * time.Second, 0.02
+	const during, share = 6 * time.Second, 0.05
 	before := 0.0
 	w.until("the process comes to rest", 2*time.Minute, during, func() error {
 		now, err := p.cpu()

@@ -30,17 +30,19 @@ func BenchmarkSpeaker5k(b *testing.B) {
 		}
 		return nil
 	})
+	s := &speakers{world: w, ledger: l, wire: t}
 	w.load("creating the L2Advertisement")
-	start := time.Now()
+	before, start := s.usage(), time.Now()
 	w.advertise()
-	var owners map[string]string
 	w.until("all are announced and reported", 3*time.Minute, 50*time.Millisecond, func() (err error) {
-		owners, err = l.owners()
+		s.owners, err = l.owners()
 		return err
 	})
-	w.step("all announced and reported for the first time in %.1f s", time.Since(start).Seconds())
+	took, after := time.Since(start), s.usage()
+	for node, used := range after {
+		w.step("announced and reported for the first time, by all in %.1f s: %s used %.2f CPU-seconds", took.Seconds(), node, used-before[node])
+	}
 
-	s := &speakers{world: w, ledger: l, wire: t, owners: owners}
 	var cpu, rss, announce []float64
 	foreign := 0
 	for run := range runs {
@@ -125,6 +127,19 @@ func (s *speakers) speakers() map[string]string {
 		names[p.Spec.NodeName] = p.Name
 	}
 	return names
+}
+
+// usage is how many CPU-seconds each node's speaker has used.
+func (s *speakers) usage() map[string]float64 {
+	s.Helper()
+	used := map[string]float64{}
+	for node, pod := range s.speakers() {
+		p, err := processOf(pod)
+		s.must(err)
+		used[node], err = p.cpu()
+		s.must(err)
+	}
+	return used
 }
 
 // started waits for the process of a node's next speaker.
