@@ -98,6 +98,10 @@ func (f *fakeCluster) show(key service.Key) {
 			f.cache[key] = now
 		}
 		f.mu.Unlock()
+		if now == nil {
+			f.inbox.deletedService(key, strconv.Itoa(at))
+			return
+		}
 		f.inbox.service(key)
 	})
 }

@@ -22,6 +22,8 @@ type notes struct {
 	// services and namespaces in the order in which they were seen.
 	services   []service.Key
 	namespaces []string
+	// gone is at which version a Service was deleted last, "" if that is not known.
+	gone map[service.Key]string
 	// config is true when the configuration may have changed, reports when
 	// somebody wrote to the status of a pool or to the ConfigurationState.
 	config, reports bool
@@ -37,7 +39,7 @@ func newInbox() *inbox {
 }
 
 func (n *notes) reset() {
-	*n = notes{seenServices: map[service.Key]struct{}{}, seenNamespaces: map[string]struct{}{}}
+	*n = notes{gone: map[service.Key]string{}, seenServices: map[service.Key]struct{}{}, seenNamespaces: map[string]struct{}{}}
 }
 
 // start opens the inbox. Before that notes are dropped: who starts to work
@@ -49,12 +51,21 @@ func (b *inbox) start() {
 }
 
 func (b *inbox) service(key service.Key) {
+	b.put(func(n *notes) { n.service(key) })
+}
+
+func (b *inbox) deletedService(key service.Key, version string) {
 	b.put(func(n *notes) {
-		if _, seen := n.seenServices[key]; !seen {
-			n.seenServices[key] = struct{}{}
-			n.services = append(n.services, key)
-		}
+		n.service(key)
+		n.gone[key] = version
 	})
+}
+
+func (n *notes) service(key service.Key) {
+	if _, seen := n.seenServices[key]; !seen {
+		n.seenServices[key] = struct{}{}
+		n.services = append(n.services, key)
+	}
 }
 
 func (b *inbox) namespace(name string) {

@@ -139,7 +139,12 @@ func (k *kube) watch(ctx context.Context, informers cache.Informers, to *inbox) 
 	}{
 		{&corev1.Service{}, func(old, now client.Object) {
 			o := either(old, now)
-			to.service(service.Key{Namespace: o.GetNamespace(), Name: o.GetName()})
+			key := service.Key{Namespace: o.GetNamespace(), Name: o.GetName()}
+			if now == nil {
+				to.deletedService(key, o.GetResourceVersion())
+				return
+			}
+			to.service(key)
 		}},
 		{&corev1.Namespace{}, func(old, now client.Object) {
 			if old == nil || now == nil || !maps.Equal(old.GetLabels(), now.GetLabels()) {
@@ -183,12 +188,20 @@ func handler(seen func(old, now client.Object)) toolscache.ResourceEventHandler 
 			}
 		},
 		DeleteFunc: func(obj any) {
-			if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-				obj = gone.Obj
+			missed, wasMissed := obj.(toolscache.DeletedFinalStateUnknown)
+			if wasMissed {
+				obj = missed.Obj
 			}
-			if o, ok := obj.(client.Object); ok {
-				seen(o, nil)
+			o, ok := obj.(client.Object)
+			if !ok {
+				return
 			}
+			if wasMissed {
+				// Its version is one from before the deletion.
+				o = o.DeepCopyObject().(client.Object)
+				o.SetResourceVersion("")
+			}
+			seen(o, nil)
 		},
 	}
 }

@@ -237,6 +237,9 @@ func (l *loop) read(n notes) {
 		l.configure()
 	}
 	for _, key := range n.services {
+		if version, gone := n.gone[key]; gone && l.isHistory(key, version) {
+			continue
+		}
 		l.observe(key)
 	}
 	if n.reports {
@@ -265,6 +268,14 @@ func (l *loop) configure() {
 	l.snapshot = snapshot
 	l.log.Info("the configuration changed", "pools", len(snapshot.Pools), "problems", len(problems))
 	l.note(l.alloc.SetPools(snapshot.Pools))
+}
+
+// isHistory is true when the cache says that a Service is gone, but means one
+// that was there before the one of the same name that is known: adopt may know
+// more than the cache.
+func (l *loop) isHistory(key service.Key, deleted string) bool {
+	p := l.pages[key]
+	return p != nil && l.cluster.service(key) == nil && older(deleted, p.wrote)
 }
 
 // observe acts on one Service that changed.

@@ -97,6 +97,33 @@ func TestTakeoverReadsWhatTheCacheHasNotHeard(t *testing.T) {
 	})
 }
 
+// Before the takeover a Service was deleted and made again, and the cache has yet
+// to hear of either: when it hears of the deletion, the address of the new one is
+// not given away.
+func TestTakeoverWhileAServiceIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCluster()
+		f.inbox.start()
+		f.putPool("main", "10.0.0.0/32")
+		f.put("served")
+		f.put("waiting")
+		rest(time.Second)
+		f.setLag(10 * time.Second)
+		f.remove("served")
+		rest(5 * time.Second)
+		f.put("served", holding("main", "10.0.0.0"))
+		begin(t, f)
+		for range 20 {
+			rest(time.Second)
+			expect(t, f, map[string]string{"served": "10.0.0.0", "waiting": ""})
+		}
+		// A deletion that is none of the past counts.
+		f.remove("served")
+		rest(time.Minute)
+		expect(t, f, map[string]string{"waiting": "10.0.0.0"})
+	})
+}
+
 func TestConflictsAndFailuresAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeCluster()
