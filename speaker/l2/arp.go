@@ -85,14 +85,14 @@ func appendGratuitousARP(buf []byte, p *port, op arp.Operation, addr netip.Addr)
 	return appendARP(buf, p, op, ours, broadcast, broadcast, ours)
 }
 
-// respondARP decides on one frame that arrived on p and appends the answer to
-// buf. The entry is the address that the frame is about, nil if none of ours.
-func respondARP(frame []byte, t *table, p *port, buf []byte) ([]byte, *entry, verdict) {
+// respondARP decides on one frame that arrived on p, one of the node's ports ps,
+// and appends the answer to buf. The entry is the address that the frame is about, nil if none of ours.
+func respondARP(frame []byte, t *table, ps *ports, p *port, buf []byte) ([]byte, *entry, verdict) {
 	if len(frame) < arpFrame {
 		return buf, nil, malformed
 	}
 	to, from := hwAddr(frame[ethDestination:]), hwAddr(frame[ethSource:])
-	if to != broadcast && to != p.mac || from == p.mac {
+	if to != broadcast && to != p.mac || ps.own[from] {
 		return buf, nil, ignored
 	}
 	if binary.BigEndian.Uint16(frame[ethType:]) != etherTypeARP ||
@@ -118,7 +118,7 @@ func respondARP(frame []byte, t *table, p *port, buf []byte) ([]byte, *entry, ve
 	// An announcement names one address twice (RFC 5227 section 1.1): nobody
 	// asks, and if it names ours then somebody else claims it.
 	if senderAddr == targetAddr {
-		if sender == p.mac {
+		if ps.own[sender] {
 			return buf, nil, ignored
 		}
 		return buf, e, foreign

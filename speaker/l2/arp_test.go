@@ -51,18 +51,24 @@ func TestRespondARP(t *testing.T) {
 			arpFrameOf(t, broadcast, theirMAC, arp.OperationReply, theirMAC, vip4.String(), broadcast, vip4.String()), "nothing", foreign,
 		},
 		"somebody announces an address of his own": {request(broadcast, foreignIP, foreignIP), "nothing", ignored},
-		"a reverse ARP request":                    {change(request(broadcast, client, vip4.String()), arpOperation, 0, 3), "nothing", ignored},
-		"a truncated request":                      {request(broadcast, client, vip4.String())[:arpFrame-1], "nothing", malformed},
-		"an empty frame":                           {nil, "nothing", malformed},
-		"token ring hardware":                      {change(request(broadcast, client, vip4.String()), arpHardware, 0, 6), "nothing", malformed},
-		"a protocol that is not IPv4":              {change(request(broadcast, client, vip4.String()), arpProtocol, 0x86, 0xdd), "nothing", malformed},
-		"an address length that is not ours":       {change(request(broadcast, client, vip4.String()), arpLengths, 8), "nothing", malformed},
-		"a sender that is a group":                 {change(request(broadcast, client, vip4.String()), arpSenderMAC, broadcast[:]...), "nothing", malformed},
-		"a sender that is nobody":                  {change(request(broadcast, client, vip4.String()), arpSenderMAC, zero[:]...), "nothing", malformed},
+		"our other interface on the segment announces our address": {
+			arpFrameOf(t, broadcast, otherMAC, arp.OperationRequest, otherMAC, vip4.String(), broadcast, vip4.String()), "nothing", ignored,
+		},
+		"our other interface's announcement, sent on by a proxy": {
+			arpFrameOf(t, broadcast, theirMAC, arp.OperationReply, otherMAC, vip4.String(), broadcast, vip4.String()), "nothing", ignored,
+		},
+		"a reverse ARP request":              {change(request(broadcast, client, vip4.String()), arpOperation, 0, 3), "nothing", ignored},
+		"a truncated request":                {request(broadcast, client, vip4.String())[:arpFrame-1], "nothing", malformed},
+		"an empty frame":                     {nil, "nothing", malformed},
+		"token ring hardware":                {change(request(broadcast, client, vip4.String()), arpHardware, 0, 6), "nothing", malformed},
+		"a protocol that is not IPv4":        {change(request(broadcast, client, vip4.String()), arpProtocol, 0x86, 0xdd), "nothing", malformed},
+		"an address length that is not ours": {change(request(broadcast, client, vip4.String()), arpLengths, 8), "nothing", malformed},
+		"a sender that is a group":           {change(request(broadcast, client, vip4.String()), arpSenderMAC, broadcast[:]...), "nothing", malformed},
+		"a sender that is nobody":            {change(request(broadcast, client, vip4.String()), arpSenderMAC, zero[:]...), "nothing", malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newTestAnnouncer(t)
-			a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC)})
+			a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC), linkOf(3, "eth2", otherMAC)})
 			a.Set(desired.L2{
 				vip4:                   {Interfaces: []string{"eth0"}},
 				mustAddr(t, elsewhere): {Interfaces: []string{"eth1"}},

@@ -23,6 +23,7 @@ import (
 
 var (
 	ourMAC    = hwAddr{2, 0, 0, 0, 0, 0xaa}
+	otherMAC  = hwAddr{2, 0, 0, 0, 0, 0xab} // of another interface of ours
 	theirMAC  = hwAddr{2, 0, 0, 0, 0, 0xbb}
 	thirdMAC  = hwAddr{2, 0, 0, 0, 0, 0xcc}
 	linkLocal = netip.MustParseAddr("fe80::aa")

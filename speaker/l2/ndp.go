@@ -98,14 +98,14 @@ func appendUnsolicitedNA(buf []byte, p *port, addr netip.Addr) []byte {
 	return appendNA(buf, p, addr.As16(), false, allNodesMAC, allNodes.As16())
 }
 
-// respondNDP decides on one frame that arrived on p and appends the answer to
-// buf. The entry is the address that the frame is about, nil if none of ours.
-func respondNDP(frame []byte, t *table, p *port, buf []byte) ([]byte, *entry, verdict) {
+// respondNDP decides on one frame that arrived on p, one of the node's ports ps,
+// and appends the answer to buf. The entry is the address that the frame is about, nil if none of ours.
+func respondNDP(frame []byte, t *table, ps *ports, p *port, buf []byte) ([]byte, *entry, verdict) {
 	if len(frame) < ndpOptions {
 		return buf, nil, malformed
 	}
 	to, from := hwAddr(frame[ethDestination:]), hwAddr(frame[ethSource:])
-	if to != p.mac && !to.group() || from == p.mac {
+	if to != p.mac && !to.group() || ps.own[from] {
 		return buf, nil, ignored
 	}
 	kind := frame[icmpType]

@@ -70,6 +70,9 @@ func (p *port) hardware() net.HardwareAddr { return p.mac[:] }
 type ports struct {
 	byIndex map[int]*port
 	byName  map[string]*port
+	// own are the Ethernet addresses of all of them. Two interfaces of one node
+	// may be on one segment and hear each other.
+	own map[hwAddr]bool
 	// v4 and v6 are those that can serve the family now, in index order.
 	v4, v6 []*port
 }
@@ -77,7 +80,7 @@ type ports struct {
 // newPorts derives the ports of links, keeping the values of old that did not
 // change. It returns old itself when nothing did.
 func newPorts(links observed.Links, old *ports) *ports {
-	next := &ports{byIndex: make(map[int]*port, len(links)), byName: make(map[string]*port, len(links))}
+	next := &ports{byIndex: make(map[int]*port, len(links)), byName: make(map[string]*port, len(links)), own: make(map[hwAddr]bool, len(links))}
 	same := old != nil && len(old.byIndex) == len(links)
 	for _, l := range links {
 		p := newPort(l)
@@ -87,6 +90,9 @@ func newPorts(links observed.Links, old *ports) *ports {
 			same = false
 		}
 		next.byIndex[p.index], next.byName[p.name] = p, p
+		if p.mac.usable() {
+			next.own[p.mac] = true
+		}
 	}
 	if same {
 		return old

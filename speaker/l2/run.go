@@ -106,14 +106,15 @@ func (a *Announcer) handle(k kernel, p protocol, index int, frame, buf []byte) {
 // decide is the whole decision on one frame: it takes no lock and allocates
 // nothing.
 func (a *Announcer) decide(p protocol, index int, frame, buf []byte) ([]byte, *entry, verdict) {
-	port := a.ports.Load().byIndex[index]
+	ports := a.ports.Load()
+	port := ports.byIndex[index]
 	switch {
 	case port == nil:
 		return nil, nil, ignored
 	case p == protoARP && port.arp:
-		return respondARP(frame, &a.table, port, buf[:0])
+		return respondARP(frame, &a.table, ports, port, buf[:0])
 	case p == protoNDP && port.ndp:
-		return respondNDP(frame, &a.table, port, buf[:0])
+		return respondNDP(frame, &a.table, ports, port, buf[:0])
 	}
 	return nil, nil, ignored
 }
