@@ -45,7 +45,7 @@ func (x *Index) Flush() Change {
 	for i, g := range todo {
 		g.election = elections[i]
 		decisions = ballots[i].Decide(decisions[:0], &g.election, x.self)
-		change.Decisions = g.keep(change.Decisions, decisions)
+		change.Decisions = g.keep(change.Decisions, decisions, len(todo)-i)
 		touched = append(touched, g.announced...)
 		g.announced = g.announced[:0]
 		if g.election.Winner() == x.self {
@@ -88,14 +88,19 @@ func (x *Index) compile() {
 	x.cluster, x.stale, x.all = plan.Compile(facts), false, true
 }
 
-// keep stores decisions and appends those that differ from the last ones.
-func (g *group) keep(to, decisions []desired.Decision) []desired.Decision {
-	for i, d := range decisions {
-		e := g.entries[i]
-		if !equalDecisions(&e.decision, &d) {
-			e.decision = d
-			to = append(to, d)
+// keep stores decisions and appends those that differ from the last ones. The
+// groups that are left say how many may come at most, more or less.
+func (g *group) keep(to, decisions []desired.Decision, left int) []desired.Decision {
+	for i := range decisions {
+		d, e := &decisions[i], g.entries[i]
+		if equalDecisions(&e.decision, d) {
+			continue
 		}
+		e.decision = *d
+		if to == nil {
+			to = make([]desired.Decision, 0, left)
+		}
+		to = append(to, *d)
 	}
 	return to
 }
