@@ -52,6 +52,8 @@ type reporter interface {
 	Changed(changed []desired.Decision, removed []service.Key)
 	// SetProblems takes the problems of the configuration that is in force.
 	SetProblems([]config.Problem)
+	// BecameFirst is called, after Changed, when this node is the first now.
+	BecameFirst()
 	// Reconsider is called when the ring has changed, after Changed.
 	Reconsider()
 }
@@ -162,11 +164,15 @@ func (l *loop) flush() {
 	if len(c.L2.Announce) > 0 || len(c.L2.Withdraw) > 0 {
 		l.l2.Apply(c.L2)
 	}
+	first := l.index.Reporter() == l.node
+	was := l.first.Swap(first) // what the report does next depends on it
 	if len(c.Decisions) > 0 || len(c.Removed) > 0 || !l.planned {
 		l.planned = true
 		l.report.Changed(c.Decisions, c.Removed)
 	}
-	l.first.Store(l.index.Reporter() == l.node)
+	if first && !was {
+		l.report.BecameFirst()
+	}
 }
 
 // takeLinks passes on which interfaces may announce.

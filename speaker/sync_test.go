@@ -89,6 +89,10 @@ func (f *fakeL2) Apply(c desired.L2Change) {
 type fakeReport struct {
 	decisions map[service.Key]desired.Decision
 	problems  []config.Problem
+	// first is asked as the report asks the loop; firsts are its answers, at
+	// each call.
+	first  func() bool
+	firsts []string
 }
 
 func (f *fakeReport) Changed(changed []desired.Decision, removed []service.Key) {
@@ -98,6 +102,10 @@ func (f *fakeReport) Changed(changed []desired.Decision, removed []service.Key) 
 	for _, key := range removed {
 		delete(f.decisions, key)
 	}
+	f.firsts = append(f.firsts, fmt.Sprint("changed, first: ", f.first()))
+}
+func (f *fakeReport) BecameFirst() {
+	f.firsts = append(f.firsts, fmt.Sprint("became first: ", f.first()))
 }
 func (f *fakeReport) SetProblems(p []config.Problem) { f.problems = p }
 
@@ -132,6 +140,7 @@ func newSpeaker(t *testing.T) *speaker {
 	s.report = &fakeReport{decisions: map[service.Key]desired.Decision{}}
 	s.loop = newLoop(options{node: "node-a"}, slog.New(slog.DiscardHandler), newInbox(),
 		rooms{store: s.store, ring: s.ring, l2: s.l2, report: s.report})
+	s.report.first = s.first.Load
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, false)
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-d"}}, false)
 	return s
@@ -418,6 +427,28 @@ func TestOneBadObjectHarmsOnlyItself(t *testing.T) {
 	s.look()
 	if s.first.Load() {
 		t.Error("two speakers are the first")
+	}
+}
+
+// The report knows that this node is the first before it hears of the plan, and
+// is told whenever that begins.
+func TestTheFirstIsToldThatItIs(t *testing.T) {
+	s := newSpeaker(t)
+	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, false)
+	s.known().look()
+	s.look()
+	s.serve("web", "192.168.1.240")
+	s.ring.members.Members = []observed.Member{ready("node-0")}
+	s.look()
+	s.ring.members.Members = nil
+	s.look()
+	want := []string{
+		"changed, first: true", "became first: true", // at the start
+		"changed, first: false", // node-0 came
+		"became first: true",    // and went, which changes no decision
+	}
+	if diff := cmp.Diff(want, s.report.firsts); diff != "" {
+		t.Errorf("what the report was told (-want +got):\n%s", diff)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -338,8 +339,9 @@ func (c *fakeCluster) status(key service.Key) (v1beta1.ServiceL2StatusStatus, in
 // running is a Reporter of one node on the fake.
 type running struct {
 	*Reporter
-	reg  *prometheus.Registry
-	stop func()
+	reg     *prometheus.Registry
+	isFirst *atomic.Bool
+	stop    func()
 }
 
 // start runs the Reporter of a node whose pod has an owner of this UID.
@@ -349,7 +351,9 @@ func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *runni
 	c.owners["speaker-"+node] = types.UID(owner)
 	c.mu.Unlock()
 	reg := prometheus.NewPedanticRegistry()
-	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: func() bool { return first }}, c)
+	isFirst := &atomic.Bool{}
+	isFirst.Store(first)
+	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: isFirst.Load}, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -363,7 +367,7 @@ func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *runni
 		<-ended
 	}
 	t.Cleanup(stop)
-	return &running{Reporter: r, reg: reg, stop: stop}
+	return &running{Reporter: r, reg: reg, isFirst: isFirst, stop: stop}
 }
 
 // eventually polls until ok, and fails after a bound that no sound run meets.

@@ -162,13 +162,33 @@ func (r *Reporter) Changed(changed []desired.Decision, removed []service.Key) {
 	}
 	if !r.planned {
 		r.planned = true
-		sweeps := r.isFirst()
 		for key, e := range r.entries {
 			for _, s := range e.statuses {
-				if sweeps || r.mine(s) {
+				if r.mine(s) {
 					r.queue.Add(key)
 				}
 			}
+		}
+	}
+}
+
+// BecameFirst is called after Changed when this node is from now on the first:
+// it clears up, and tells of problems that nobody told of yet.
+func (r *Reporter) BecameFirst() {
+	r.sweep()
+	signal(r.config)
+}
+
+// sweep looks at everything that is there, if this node is the first.
+func (r *Reporter) sweep() {
+	if !r.isFirst() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, e := range r.entries {
+		if len(e.statuses) > 0 {
+			r.queue.Add(key)
 		}
 	}
 }
@@ -215,9 +235,6 @@ func (r *Reporter) SetProblems(problems []config.Problem) {
 	signal(r.config)
 }
 
-// UpdateFailed counts an object that could not be processed.
-func (r *Reporter) UpdateFailed() { r.metrics.failures.Inc() }
-
 // Run writes until ctx ends. It is called once.
 func (r *Reporter) Run(ctx context.Context) error {
 	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
@@ -238,6 +255,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("watch what is reported: %w", err)
 	}
+	r.sweep() // of what was not seen yet when this node became the first
 	var wg sync.WaitGroup
 	wg.Go(func() { r.runConfig(ctx) })
 	for range workers {

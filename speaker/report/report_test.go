@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -138,7 +139,7 @@ func TestTheFirstNodeClearsUpAfterLostOnes(t *testing.T) {
 	c.mu.Lock()
 	delete(c.services, key)
 	c.mu.Unlock()
-	second, first := c.start(t, "node-b", "ds-1", false), c.start(t, "node-a", "ds-1", true)
+	second, first := c.start(t, "node-b", "ds-1", false), c.start(t, "node-a", "ds-1", false)
 	eventually(t, "both watch", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -150,10 +151,61 @@ func TestTheFirstNodeClearsUpAfterLostOnes(t *testing.T) {
 		t.Errorf("%d objects after a node that is not the first has looked, want 1", n)
 	}
 	first.Changed(nil, nil)
+	first.isFirst.Store(true)
+	first.BecameFirst()
 	eventually(t, "nothing is left", func() bool {
 		_, n := c.status(key)
 		return n == 0
 	})
+}
+
+// The plan may be there before the cache of what was told.
+func TestTheFirstNodeClearsUpWhatItSeesLate(t *testing.T) {
+	c := newFake(t)
+	key := c.addService("web")
+	lost := c.start(t, "node-z", "ds-1", false)
+	lost.Changed([]desired.Decision{owns(key, "node-z")}, nil)
+	eventually(t, "told", func() bool { return c.condition(key).Status != "" })
+	lost.stop()
+	c.mu.Lock()
+	delete(c.services, key)
+	c.mu.Unlock()
+	early := newReporter(Config{Node: "node-a", Pod: "speaker-node-z", Namespace: "herald", First: func() bool { return true }}, c)
+	early.Changed(nil, nil)
+	early.BecameFirst()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- early.Run(ctx) }()
+	eventually(t, "nothing is left", func() bool {
+		_, n := c.status(key)
+		return n == 0
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// Problems that are older than the first node's readiness get their events too.
+func TestProblemsAreToldByWhoBecomesTheFirst(t *testing.T) {
+	c := newFake(t)
+	r := c.start(t, "node-a", "ds-1", false)
+	r.SetProblems([]config.Problem{{Kind: "IPAddressPool", Name: "pool", Severity: config.Error, Message: "no"}})
+	eventually(t, "the state is written", func() bool { return count(c.writes(), "state") == 1 })
+	quiet(t, c, r)
+	if n := count(c.writes(), "event"); n != 0 {
+		t.Errorf("%d events by a node that is not the first", n)
+	}
+	for range 2 {
+		r.isFirst.Store(true)
+		r.BecameFirst()
+		eventually(t, "the event is written", func() bool { return count(c.writes(), "event") == 1 })
+		quiet(t, c, r)
+		r.isFirst.Store(false)
+	}
+	if n := count(c.writes(), "event"); n != 1 {
+		t.Errorf("%d events about one problem", n)
+	}
 }
 
 func TestALaggingCacheCausesNoSecondWrite(t *testing.T) {
