@@ -57,7 +57,6 @@ func shortOutages(t *testing.T, results []probe.Result, limit time.Duration) {
 
 // While nothing happens one node answers for each address, whoever asks.
 func TestOneNodeAnswersAllTheTime(t *testing.T) {
-	t.Parallel()
 	s := stageFor(t, "")
 	owner := s.WaitOwner("web")
 	s.AnsweredBy(owner, s.addrs...)
@@ -138,10 +137,11 @@ func TestOwnerLosesItsLink(t *testing.T) {
 	s.steady(owner)
 	shortOutages(t, stop(), 5*time.Second)
 	// Meanwhile both sides reached the API server, and each believed that it
-	// announced: they did not fill it with their dispute.
+	// announced: they tell their view when it changes, but do not fill the API
+	// server with their dispute.
 	events, err := s.ServiceEvents("web", "nodeAssigned")
 	s.Must(err)
-	if len(events) > 10 {
+	if len(events) > 20 {
 		t.Errorf("%d events nodeAssigned for two moves: %+v", len(events), events)
 	}
 }

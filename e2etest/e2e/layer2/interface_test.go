@@ -99,14 +99,16 @@ func TestInterfaceAndNodeSelector(t *testing.T) {
 	s.AnsweredByOn("eth0", "node3", s.addrs...)
 	s.Unanswered("eth1", time.Second, s.addrs...)
 
-	// With both, it is the owner's own that count.
-	s.advertise("a", "nodeSelectors: ["+on("node2")+"], interfaces: [eth1]")
-	owner := s.WaitOwnerIs("web", "node2", "node3")
-	iface := map[string]string{"node2": "eth1", "node3": "eth0"}[owner]
-	other := map[string]string{"node2": "eth0", "node3": "eth1"}[owner]
-	s.Interfaces("web", iface)
-	s.AnsweredByOn(iface, owner, s.addrs...)
-	s.Unanswered(other, time.Second, s.addrs...)
+	// With both, it is those of the owner's own advertisement that count.
+	for node, preferred := range map[string]string{"node2": "eth1", "node3": "eth0"} {
+		s.advertise("a", "nodeSelectors: ["+on("node2")+"], interfaces: [eth1], preferredNodeSelectors: ["+prefer(50, on("node2"))+"]")
+		s.advertise("b", "nodeSelectors: ["+on("node3")+"], interfaces: [eth0], preferredNodeSelectors: ["+
+			prefer(map[string]int{"node2": 1, "node3": 100}[node], on("node3"))+"]")
+		s.WaitOwnerIs("web", node)
+		s.Interfaces("web", preferred)
+		s.AnsweredByOn(preferred, node, s.addrs...)
+		s.Unanswered(map[string]string{"eth0": "eth1", "eth1": "eth0"}[preferred], time.Second, s.addrs...)
+	}
 }
 
 // A selected interface that loses its carrier on the owner moves the address to

@@ -18,7 +18,6 @@ import (
 // The status object names the node that the event names; while nothing changes
 // nothing is written; it goes with the Service.
 func TestServiceL2Status(t *testing.T) {
-	t.Parallel()
 	s := stageFor(t, "")
 	owner := s.WaitOwner("web")
 	s.Eventually(harness.Patience, func() error {

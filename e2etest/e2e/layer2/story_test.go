@@ -5,7 +5,6 @@ package layer2
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
@@ -94,10 +93,4 @@ func prefer(weight int, selector string) string {
 func another(s *stage, than ...string) string {
 	others := s.OtherNodes(than...)
 	return others[len(others)-1]
-}
-
-// sameNodes reports whether two lists name the same nodes.
-func sameNodes(a, b []string) bool {
-	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
-	return slices.Equal(slices.Compact(a), slices.Compact(b))
 }
