@@ -39,7 +39,7 @@ type Cluster struct {
 	// apply to every Service, and of sets of advertisements.
 	byPool map[*config.Pool]*electorate
 	bySet  map[string]*electorate
-	// reporter is the first live node in name order, -1 if none is.
+	// reporter is the first node in name order that speaks, -1 if none does.
 	reporter int
 }
 
@@ -49,8 +49,10 @@ type node struct {
 	labels labels.Set
 	// bar is why the node is no candidate for anything, "" if it may be one.
 	bar reason.Reason
-	// live is true when its speaker runs.
-	live bool
+	// speaks is true when its speaker knows the cluster and may tell of it. One
+	// that only gossips, because the API server is out of its reach, must not be
+	// the only voice.
+	speaks bool
 	// anyInterface is true when the interfaces are not known and need not be.
 	anyInterface bool
 	interfaces   []observed.Interface
@@ -76,7 +78,8 @@ type electorate struct {
 	// that have the highest score. Both are in name order.
 	candidates []int
 	best       []string
-	// closest is the live node that came closest to being a candidate.
+	// closest is, of the nodes that speak, the one that came closest to being a
+	// candidate, -1 if none speaks.
 	closest int
 }
 
@@ -103,7 +106,7 @@ func Compile(f Facts) *Cluster {
 	slices.SortFunc(c.nodes, func(a, b node) int { return cmp.Compare(a.name, b.name) })
 	for i, n := range c.nodes {
 		c.index[n.name] = i
-		if n.live && c.reporter < 0 {
+		if n.speaks && c.reporter < 0 {
 			c.reporter = i
 		}
 	}
@@ -116,7 +119,7 @@ func Compile(f Facts) *Cluster {
 }
 
 // Reporter is the node that tells what concerns the cluster as a whole: the
-// first live one in name order, "" if none is.
+// first in name order that speaks, "" if none does.
 func (c *Cluster) Reporter() string {
 	if c.reporter < 0 {
 		return ""
@@ -126,7 +129,8 @@ func (c *Cluster) Reporter() string {
 
 // nodeOf asks the questions that concern the node alone.
 func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
-	out := node{name: n.Name, labels: n.Labels, live: alive || !f.Members.Enabled}
+	out := node{name: n.Name, labels: n.Labels}
+	out.speaks = !f.Members.Enabled || alive && (m.Phase == observed.Ready || m.Phase == observed.Restarting)
 	switch {
 	case n.Excluded && !f.IgnoreExclude:
 		out.bar = reason.NodeExcluded
@@ -209,7 +213,7 @@ func (c *Cluster) newElectorate(ads []*config.L2Advertisement) *electorate {
 	var highest int64
 	for i := range c.nodes {
 		e.judge(i, &c.nodes[i], rulings)
-		if c.nodes[i].live && (e.closest < 0 || progress(e.bars[i]) > progress(e.bars[e.closest])) {
+		if c.nodes[i].speaks && (e.closest < 0 || progress(e.bars[i]) > progress(e.bars[e.closest])) {
 			e.closest = i
 		}
 		if e.bars[i] != "" {

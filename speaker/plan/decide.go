@@ -83,7 +83,7 @@ func (b *Ballot) anyone(k int) bool {
 }
 
 // reporter is the node that tells the outcome on Service k: its owner or, if
-// nobody owns it, the live node whose reason explains most.
+// nobody owns it, the node that speaks and whose reason explains most.
 func (b *Ballot) reporter(k, owner int) int {
 	switch {
 	case !b.cluster.ready:

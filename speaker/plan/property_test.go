@@ -14,6 +14,7 @@ import (
 
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/reason"
+	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/observed"
 	"github.com/heraldlb/herald/speaker/plan"
@@ -184,7 +185,7 @@ func TestEveryServiceHasOneReason(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		w := plantest.World(t)
-		reporters := map[string]int{}
+		reporters := map[service.Key][]string{}
 		for _, n := range w.Nodes {
 			s := on(w, n.Name)
 			if len(s.Decisions) != len(w.Services) {
@@ -201,16 +202,39 @@ func TestEveryServiceHasOneReason(t *testing.T) {
 					t.Fatalf("%s on %s contradicts itself: %+v", d.Service, n.Name, d)
 				}
 				if d.Reports {
-					reporters[d.Service.String()]++
+					reporters[d.Service] = append(reporters[d.Service], n.Name)
 				}
 			}
 		}
-		for s, n := range reporters {
-			if n > 1 {
-				t.Fatalf("%d nodes report on %s", n, s)
+		voices := voices(w)
+		for _, d := range on(w, w.Nodes[0].Name).Decisions {
+			switch n := reporters[d.Service]; {
+			case len(n) > 1:
+				t.Fatalf("%v report on %s", n, d.Service)
+			case d.Owner != "" && !slices.Equal(n, []string{d.Owner}):
+				t.Fatalf("%v reports on %s, want its owner %s", n, d.Service, d.Owner)
+			case d.Owner == "" && len(n) == 1 && !slices.Contains(voices, n[0]):
+				t.Fatalf("%v reports on %s, want one of %v", n, d.Service, voices)
+			case d.Owner == "" && len(n) == 0 && w.Ready && len(voices) > 0:
+				t.Fatalf("nobody reports on %s, want one of %v", d.Service, voices)
 			}
 		}
+		if got := plan.Compile(w.Facts).Reporter(); (got == "") != (len(voices) == 0) || got != "" && got != slices.Min(voices) {
+			t.Fatalf("%q tells for all, want the first of %v", got, voices)
+		}
 	})
+}
+
+// voices are the nodes whose speakers know the cluster.
+func voices(w plan.World) (names []string) {
+	for _, n := range w.Nodes {
+		if !w.Members.Enabled || slices.ContainsFunc(w.Members.Members, func(m observed.Member) bool {
+			return m.Node == n.Name && (m.Phase == observed.Ready || m.Phase == observed.Restarting)
+		}) {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }
 
 func TestOrderOfInputIsIrrelevant(t *testing.T) {
