@@ -115,6 +115,19 @@ func TestTwoServicesAskForOneAddress(t *testing.T) {
 	h.was(s, "two", "", s.v4(5))
 }
 
+// Two Services that want each other's address get it.
+func TestTwoServicesSwapAddresses(t *testing.T) {
+	t.Parallel()
+	s := newStory(t)
+	s.ours("p", s.range4(1, 9))
+	s.served("one", s.v4(5), harness.At(addr(s.v4(5))))
+	s.served("two", s.v4(6), harness.At(addr(s.v4(6))))
+	s.UpdateService("one", harness.At(addr(s.v4(6))))
+	s.UpdateService("two", harness.At(addr(s.v4(5))))
+	s.has("one", s.v4(6))
+	s.has("two", s.v4(5))
+}
+
 // Annotations of the old prefix work, and say that they are old; where both are
 // there the new one counts, also an empty one.
 func TestDeprecatedAnnotations(t *testing.T) {

@@ -155,9 +155,11 @@ func (s *story) waits(name, reason string) metav1.Condition {
 	return c
 }
 
-// rests checks that for a while nobody writes to a Service.
+// rests checks that for a while nobody writes to a Service, once the speakers
+// have said that no advertisement is for it.
 func (s *story) rests(name string) {
 	s.Helper()
+	s.WaitCondition(name, harness.Announced, metav1.ConditionFalse, "NoMatchingAdvertisement")
 	before, err := s.GetService(name)
 	s.Must(err)
 	s.Always(while, func() error {

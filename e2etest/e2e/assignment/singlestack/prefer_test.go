@@ -25,6 +25,8 @@ func TestPreferDualStackRests(t *testing.T) {
 	}
 	h.WaitCondition("web", harness.Assigned, metav1.ConditionTrue, "Assigned")
 	rests := func() {
+		// The last who writes are the speakers.
+		h.WaitCondition("web", harness.Announced, metav1.ConditionFalse, "NoMatchingAdvertisement")
 		before, err := h.GetService("web")
 		h.Must(err)
 		h.Always(3*time.Second, func() error {
