@@ -14,7 +14,22 @@ var burstAt = []time.Duration{
 	1100 * time.Millisecond, 2200 * time.Millisecond, 3300 * time.Millisecond, 4400 * time.Millisecond,
 }
 
+// defenceAt are the moments at which a contested address is announced again: it
+// is no takeover, so once, and once more for a lost frame.
+var defenceAt = []time.Duration{0, 300 * time.Millisecond}
+
 const (
+	// defendAfter is how long an address that another station announces is left
+	// alone. At a handover both may own it for a moment, and one lets go.
+	defendAfter = time.Second
+	// defendInterval is DEFEND_INTERVAL of RFC 5227 section 1.1. A host that
+	// keeps its address whatever happens must not defend it more often, section
+	// 2.4: "This is necessary to ensure that two misconfigured hosts do not get
+	// stuck in an endless loop flooding the network with broadcast traffic while
+	// they both try to defend the same address." Unlike there, a conflict within
+	// the interval is answered at its end rather than never: the other station's
+	// last frame must not be the last word.
+	defendInterval = 10 * time.Second
 	// framesPerSecond bounds what takeovers send: 5,000 addresses are all
 	// announced within half a second, and a segment's stations see fewer
 	// broadcasts than storm control cuts off.
@@ -58,9 +73,14 @@ type burst struct {
 	target
 	start time.Time
 	due   time.Time
-	// step counts the frames of the burst that are sent; from lastStep on the
-	// target is in its periodic refresh and step only tells the form.
-	step    int
+	// rounds are the moments after start.
+	rounds []time.Duration
+	// step counts the frames of the burst that are sent; after the last round
+	// the target is in its periodic refresh and step only tells the form.
+	step int
+	// defended is the start of the last defence, zero if there was none.
+	defended time.Time
+
 	place   int // in the heap, −1 elsewhere
 	stopped bool
 }
@@ -77,12 +97,33 @@ func (b *burst) forms() int {
 	return 1
 }
 
+// bursting tells whether a round of the burst is still to come.
+func (b *burst) bursting() bool { return b.step/b.forms() < len(b.rounds) }
+
 // Start begins a burst now, anew if one is under way.
 func (s *burster) Start(now time.Time, t target) {
 	s.Stop(t)
-	b := &burst{target: t, start: now, due: now, place: -1}
+	b := &burst{target: t, start: now, due: now, rounds: burstAt, place: -1}
 	s.items[t] = b
 	s.first = append(s.first, b)
+}
+
+// Defend plans that a target is announced again, because another station
+// announces it too. A burst that is planned or under way does that anyway.
+func (s *burster) Defend(now time.Time, t target) {
+	start := now.Add(defendAfter)
+	if old := s.items[t]; old != nil {
+		if old.bursting() {
+			return
+		}
+		if soonest := old.defended.Add(defendInterval); start.Before(soonest) {
+			start = soonest
+		}
+	}
+	s.Stop(t)
+	b := &burst{target: t, start: start, due: start, rounds: defenceAt, defended: start, place: -1}
+	s.items[t] = b
+	heap.Push(&s.later, b)
 }
 
 // Stop ends everything for a target.
@@ -163,15 +204,18 @@ func (s *burster) advance(now time.Time, b *burst) {
 		heap.Push(&s.later, b)
 		return
 	}
-	for ; b.step/b.forms() < len(burstAt); b.step += b.forms() {
-		if due := b.start.Add(burstAt[b.step/b.forms()]); due.After(now) {
+	for ; b.bursting(); b.step += b.forms() {
+		if due := b.start.Add(b.rounds[b.step/b.forms()]); due.After(now) {
 			b.due = due
 			heap.Push(&s.later, b)
 			return
 		}
 	}
 	if s.refresh <= 0 {
-		delete(s.items, b.target)
+		// What was defended must be known at the next conflict.
+		if b.defended.IsZero() {
+			delete(s.items, b.target)
+		}
 		return
 	}
 	b.due = nextRefresh(now, s.refresh, b.hash())

@@ -19,9 +19,14 @@
 // Nothing is counted up and down, so any history that ends in the same inputs
 // ends in the same state.
 //
+// What is heard decides only on when to speak: an address that another station
+// announces as well is announced again a second later, and at most every ten
+// seconds, so neighbours that a split or a wrong suspicion has misled come back.
+//
 // Inside: table.go and ports.go are what the packet path reads without a lock;
 // arp.go and ndp.go decide on one frame; filter.go turns addresses into a
-// classic BPF program; burst.go decides when to send what; groups.go derives
+// classic BPF program; burst.go decides when to send what, and
+// contest.go notes who else announces; groups.go derives
 // the multicast groups; loop.go carries decisions out; kernel.go is the only
 // file with sockets.
 package l2

@@ -49,9 +49,10 @@ type Announcer struct {
 
 	// mu orders writers of the table and the ports, and guards the note of
 	// what the loop has to look at.
-	mu    sync.Mutex
-	dirty map[netip.Addr]struct{}
-	all   bool
+	mu        sync.Mutex
+	dirty     map[netip.Addr]struct{}
+	contested map[target]struct{}
+	all       bool
 }
 
 // New makes an Announcer that announces nothing. It opens no sockets: Run does.
@@ -63,6 +64,8 @@ func New(cfg Config) (*Announcer, error) {
 		open:     openKernel,
 		wake:     make(chan struct{}, 1),
 		dirty:    make(map[netip.Addr]struct{}),
+
+		contested: make(map[target]struct{}),
 	}
 	if a.refresh == 0 {
 		a.refresh = DefaultRefresh
@@ -132,13 +135,13 @@ func (a *Announcer) notify() {
 	}
 }
 
-// take hands the loop what it has to look at; the map is the loop's own then.
-func (a *Announcer) take() (dirty map[netip.Addr]struct{}, all bool) {
+// take hands the loop what it has to look at; the maps are the loop's own then.
+func (a *Announcer) take() (dirty map[netip.Addr]struct{}, contested map[target]struct{}, all bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	dirty, all = a.dirty, a.all
-	a.dirty, a.all = make(map[netip.Addr]struct{}), false
-	return dirty, all
+	dirty, contested, all = a.dirty, a.contested, a.all
+	a.dirty, a.contested, a.all = make(map[netip.Addr]struct{}), make(map[target]struct{}), false
+	return dirty, contested, all
 }
 
 // Observed returns what was reached for every wanted address.

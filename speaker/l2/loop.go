@@ -122,7 +122,7 @@ func (l *loop) step(now time.Time) time.Time {
 
 // look compares the present table and ports with what the loop last saw.
 func (l *loop) look(now time.Time) {
-	dirty, all := l.a.take()
+	dirty, contested, all := l.a.take()
 	l.ports = l.a.ports.Load()
 	if all || len(l.known) == 0 {
 		clear(l.quiet)
@@ -136,6 +136,7 @@ func (l *loop) look(now time.Time) {
 	for addr := range dirty {
 		l.lookAt(now, addr)
 	}
+	l.defend(now, contested)
 	if all || len(dirty) > 0 {
 		l.a.onChange()
 	}
@@ -224,6 +225,7 @@ func (l *loop) shoot(now time.Time) time.Time {
 		if p == nil || e == nil {
 			continue // withdrawn since the last look; the next one stops it
 		}
+		e.tally.contest.forget(s.index)
 		l.frame = appendShot(l.frame[:0], p, s)
 		if err := l.k.Send(protocolOf(s.addr), s.index, l.frame); err != nil {
 			l.sendFailed(p, err)

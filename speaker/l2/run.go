@@ -8,14 +8,9 @@ import (
 	"time"
 )
 
-const (
-	// frameSize holds every ARP frame and every solicitation: their options
-	// are short, and what follows the known ones does not matter.
-	frameSize = 2048
-	// foreignQuiet is the least time, in seconds, between two log lines about
-	// another station that announces the same address.
-	foreignQuiet = 30
-)
+// frameSize holds every ARP frame and every solicitation: their options are
+// short, and what follows the known ones does not matter.
+const frameSize = 2048
 
 // Run opens the sockets and answers until ctx ends; then it stops at once and
 // returns nil after its goroutines have ended. An error means that the sockets
@@ -117,18 +112,6 @@ func (a *Announcer) decide(p protocol, index int, frame, buf []byte) ([]byte, *e
 		return respondNDP(frame, &a.table, ports, port, buf[:0])
 	}
 	return nil, nil, ignored
-}
-
-// heardForeign counts that another station announces an address of ours.
-func (a *Announcer) heardForeign(e *entry, index int, frame []byte) {
-	e.tally.foreign.Add(1)
-	now, last := time.Now().Unix(), e.tally.foreignLogged.Load()
-	if now-last < foreignQuiet || !e.tally.foreignLogged.CompareAndSwap(last, now) {
-		return
-	}
-	from := hwAddr(frame[ethSource:])
-	a.log.Warn("another station announces our address", "ip", e.addr,
-		"interface", a.portName(index), "mac", fmt.Sprintf("%x", from))
 }
 
 func (a *Announcer) portName(index int) string {

@@ -40,6 +40,7 @@ type tally struct {
 	// foreignLogged is when a foreign announcement was last logged, in Unix
 	// seconds.
 	foreignLogged atomic.Int64
+	contest       contest
 }
 
 // allows tells whether the address may be announced from the named interface.
