@@ -16,7 +16,7 @@ const excludeEvery = 5 * time.Second
 
 // watchExclude keeps the patterns of interfaces that never announce up to date
 // with a file until ctx ends. No file means no patterns. One that cannot be
-// read leaves those that were in force.
+// read or understood leaves those that were in force.
 func watchExclude(ctx context.Context, path string, log *slog.Logger, in *inbox) error {
 	var last string
 	first := true
@@ -33,10 +33,14 @@ func watchExclude(ctx context.Context, path string, log *slog.Logger, in *inbox)
 		if err == nil && (first || string(content) != last) {
 			first, last = false, string(content)
 			exclude, err := link.ParseExclude(content)
-			if err != nil {
-				log.Error("some patterns of excluded interfaces are not used", "path", path, "err", err)
+			if errors.Is(err, link.ErrUnreadable) {
+				log.Error("the patterns of excluded interfaces are not used; those before stay in force", "path", path, "err", err)
+			} else {
+				in.put(func(n *notes) { n.exclude = &exclude })
+				if err != nil {
+					log.Error("some patterns of excluded interfaces are not used", "path", path, "err", err)
+				}
 			}
-			in.put(func(n *notes) { n.exclude = &exclude })
 		}
 		select {
 		case <-ctx.Done():

@@ -48,6 +48,17 @@ func TestExcludeFileIsFollowed(t *testing.T) {
 		if !strings.Contains(log.String(), "announcedInterfacesToExclude[0]") {
 			t.Errorf("the log does not name the wrong pattern:\n%s", &log)
 		}
+		write("announcedInterfacesToExclude: [^eth")
+		time.Sleep(2 * excludeEvery)
+		synctest.Wait()
+		if in.take().exclude != nil {
+			t.Error("a file that cannot be understood replaced the patterns in force")
+		}
+		if n := strings.Count(log.String(), "those before stay in force"); n != 1 {
+			t.Errorf("the log says %d times that the patterns stay, want once:\n%s", n, &log)
+		}
+		write("announcedInterfacesToExclude: ['^(', ^eth]")
+		excluded("with the file before", map[string]bool{"veth1": false, "eth0": true})
 		time.Sleep(2 * excludeEvery)
 		synctest.Wait()
 		if in.take().exclude != nil {

@@ -17,17 +17,20 @@ type Exclude struct {
 	patterns []*regexp.Regexp
 }
 
+// ErrUnreadable is the error of a file of patterns of which nothing can be used.
+var ErrUnreadable = errors.New("the interfaces to exclude cannot be read")
+
 // ParseExclude reads the file of the metallb-excludel2 ConfigMap: regular
 // expressions, each searched anywhere in an interface's name. A pattern that
 // is wrong harms only itself: the Exclude holds the others, and the error names
-// every wrong one.
+// every wrong one. Only ErrUnreadable means that there is no Exclude at all.
 func ParseExclude(file []byte) (Exclude, error) {
 	var content struct {
 		Patterns []string `json:"announcedInterfacesToExclude"`
 	}
 	if err := yaml.UnmarshalStrict(file, &content); err != nil {
-		return Exclude{}, fmt.Errorf("read the interfaces to exclude: "+
-			"want the key announcedInterfacesToExclude with a list of regular expressions: %w", err)
+		return Exclude{}, fmt.Errorf("%w: want the key announcedInterfacesToExclude with a list of regular expressions: %w",
+			ErrUnreadable, err)
 	}
 	var e Exclude
 	var errs []error

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -57,23 +58,25 @@ func TestParseExclude(t *testing.T) {
 		excluded []string
 		may      []string
 		errs     []string
+		lost     bool // nothing of the file can be used
 	}{
-		"an empty file excludes nothing": {"", nil, []string{"lo", "docker0"}, nil},
+		"an empty file excludes nothing": {"", nil, []string{"lo", "docker0"}, nil, false},
 		"patterns are searched anywhere": {
-			`announcedInterfacesToExclude: [ock]`, []string{"docker0", "rock"}, []string{"eth0"}, nil,
+			`announcedInterfacesToExclude: [ock]`, []string{"docker0", "rock"}, []string{"eth0"}, nil, false,
 		},
 		"a wrong pattern harms only itself": {
 			`announcedInterfacesToExclude: ["^docker", "eth[", "^lo$"]`,
 			[]string{"docker0", "lo"}, []string{"eth0"},
-			[]string{`announcedInterfacesToExclude[1]`, `"eth["`, "not a regular expression"},
+			[]string{`announcedInterfacesToExclude[1]`, `"eth["`, "not a regular expression"}, false,
 		},
 		"a wrong key is named": {
 			`interfacesToExclude: ["^docker"]`, nil, []string{"docker0"},
-			[]string{"announcedInterfacesToExclude", "interfacesToExclude"},
+			[]string{"announcedInterfacesToExclude", "interfacesToExclude"}, true,
 		},
 		"a word where a list belongs": {
-			`announcedInterfacesToExclude: docker`, nil, []string{"docker0"}, []string{"list of regular expressions"},
+			`announcedInterfacesToExclude: docker`, nil, []string{"docker0"}, []string{"list of regular expressions"}, true,
 		},
+		"text that is no YAML": {"announcedInterfacesToExclude: [", nil, []string{"docker0"}, []string{"list of regular expressions"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := ParseExclude([]byte(test.file))
@@ -86,6 +89,9 @@ func TestParseExclude(t *testing.T) {
 				if e.Matches(name) {
 					t.Errorf("%s is excluded", name)
 				}
+			}
+			if got := errors.Is(err, ErrUnreadable); got != test.lost {
+				t.Errorf("err = %v, want that the whole file is lost: %v", err, test.lost)
 			}
 			if (err != nil) != (test.errs != nil) {
 				t.Fatalf("err = %v, want one: %v", err, test.errs != nil)
