@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,8 +40,9 @@ type fakeCluster struct {
 	// write may take, 0 for as long as it likes.
 	fenced    atomic.Bool
 	leaseLeft atomic.Int64
-	// refuse, if set, is asked before each write of a Service.
-	refuse func(key service.Key) error
+	// refuse, if set, is asked before each write of a Service; after that an
+	// answer may get lost.
+	refuse, lose func(key service.Key) error
 
 	mu      sync.Mutex // guards what follows
 	version int
@@ -53,6 +55,9 @@ type fakeCluster struct {
 	events  []string
 	// writes counts the writes that succeeded, by what they were on.
 	writes map[string]int
+	// doubled are the addresses that a write gave to a second Service while
+	// the first still showed them, and that the two do not share.
+	doubled []string
 }
 
 func newFakeCluster() *fakeCluster {
@@ -263,6 +268,13 @@ func (f *fakeCluster) patchService(ctx context.Context, key service.Key, patch [
 	if err != nil {
 		return "", err
 	}
+	var named map[string]any
+	if err := json.Unmarshal(patch, &named); err != nil {
+		return "", err
+	}
+	if _, says := named["status"]; !says {
+		return svc.ResourceVersion, nil // nothing changes
+	}
 	after, err := strategicpatch.StrategicMergePatch(before, patch, corev1.Service{})
 	if err != nil {
 		return "", err
@@ -272,11 +284,34 @@ func (f *fakeCluster) patchService(ctx context.Context, key service.Key, patch [
 		return "", err
 	}
 	next.ResourceVersion = f.next()
+	f.compareWithOthers(key, svc, next)
 	f.live[key] = next
 	f.writes["Service "+key.Name]++
 	f.writes["Services"]++
 	f.show(key)
+	if f.lose != nil {
+		if err := f.lose(key); err != nil {
+			return "", err
+		}
+	}
 	return next.ResourceVersion, nil
+}
+
+// compareWithOthers notes the addresses that a write newly shows although
+// another Service shows them.
+func (f *fakeCluster) compareWithOthers(key service.Key, before, after *corev1.Service) {
+	had, has := service.Parse(before), service.Parse(after)
+	for otherKey, live := range f.live {
+		other := service.Parse(live)
+		if otherKey == key || !other.LoadBalancer || has.SharingKey != "" && has.SharingKey == other.SharingKey {
+			continue
+		}
+		for _, addr := range has.Addresses {
+			if slices.Contains(other.Addresses, addr) && !slices.Contains(had.Addresses, addr) {
+				f.doubled = append(f.doubled, fmt.Sprintf("%s was written for %s while %s showed it", addr, key.Name, otherKey.Name))
+			}
+		}
+	}
 }
 
 func (f *fakeCluster) patchPool(_ context.Context, name string, s v1beta1.IPAddressPoolStatus) (string, error) {
@@ -318,7 +353,11 @@ func (f *fakeCluster) createEvent(_ context.Context, e *eventsv1.Event) error {
 // begin starts a loop that ends with the test, and lets it settle.
 func begin(t *testing.T, f *fakeCluster) *loop {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
+	return beginLogging(t, f, slog.New(slog.DiscardHandler))
+}
+
+func beginLogging(t *testing.T, f *fakeCluster, log *slog.Logger) *loop {
+	t.Helper()
 	m := newMetrics(prometheus.NewPedanticRegistry())
 	l := &loop{
 		cluster: f, inbox: f.inbox, metrics: m, log: log, mayWrite: f.mayWrite,
@@ -331,6 +370,9 @@ func begin(t *testing.T, f *fakeCluster) *loop {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		for _, d := range f.doubled {
+			t.Error(d)
 		}
 	})
 	synctest.Wait()
@@ -350,7 +392,13 @@ func wants(ip string) func(*corev1.Service) {
 }
 
 func ofType(kind corev1.ServiceType) func(*corev1.Service) {
-	return func(svc *corev1.Service) { svc.Spec.Type = kind }
+	return func(svc *corev1.Service) {
+		svc.Spec.Type = kind
+		if kind != corev1.ServiceTypeLoadBalancer {
+			// So does the API server.
+			svc.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		}
+	}
 }
 
 func holding(pool string, ips ...string) func(*corev1.Service) {
@@ -367,4 +415,10 @@ func (f *fakeCluster) setLag(lag time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lag = lag
+}
+
+func (f *fakeCluster) setRefuse(refuse func(service.Key) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuse = refuse
 }

@@ -115,6 +115,16 @@ func patchFor(svc *corev1.Service, want outcome, now metav1.Time) ([]byte, error
 	return data, nil
 }
 
+// probeFor returns a patch that changes nothing and succeeds only if svc is as
+// it is now: after a write that may have been lost or not, it tells which.
+func probeFor(svc *corev1.Service) ([]byte, error) {
+	data, err := json.Marshal(map[string]any{"metadata": map[string]string{"resourceVersion": svc.ResourceVersion}})
+	if err != nil {
+		return nil, fmt.Errorf("encode a patch of Service %s/%s: %w", svc.Namespace, svc.Name, err)
+	}
+	return data, nil
+}
+
 func ingressOf(addrs []netip.Addr) []corev1.LoadBalancerIngress {
 	if len(addrs) == 0 {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,13 +77,15 @@ type loop struct {
 	mayWrite func(now time.Time) (until time.Time, ok bool)
 
 	// What follows belongs to the goroutine of Start.
-	alloc   *ipam.Allocator
-	pages   map[service.Key]*page
-	queue   []service.Key
-	later   retries
-	flying  int
-	done    chan written
-	writers sync.WaitGroup
+	alloc *ipam.Allocator
+	pages map[service.Key]*page
+	queue []service.Key
+	later retries
+	// handover are the addresses that change hands.
+	handover handover
+	flying   int
+	done     chan written
+	writers  sync.WaitGroup
 	// snapshot and problems are the compiled configuration.
 	snapshot *config.Snapshot
 	problems []config.Problem
@@ -97,6 +100,11 @@ type loop struct {
 type page struct {
 	// read is the version that the decision rests on.
 	read string
+	// shows are the addresses that the status may show, as far as is known: what
+	// was read, and what was written since, if only perhaps. fading are those of
+	// them that the Service lost, held is true while it waits for an address.
+	shows, fading []netip.Addr
+	held          bool
 	// wrote is the version that our last write made: what is older has yet to
 	// hear of it.
 	wrote string
@@ -105,8 +113,10 @@ type page struct {
 	queued, flying, again bool
 	// lost is why the Service lost an address, until it is told.
 	lost *ipam.Refusal
-	// tries counts the writes that failed one after the other.
-	tries int
+	// tries counts the writes that failed one after the other; retrying is true
+	// while the next try is pending.
+	tries    int
+	retrying bool
 }
 
 // written is the end of a write.
@@ -140,6 +150,7 @@ func (l *loop) Start(ctx context.Context) error {
 	l.begun.Store(true)
 	l.alloc = ipam.New()
 	l.pages = map[service.Key]*page{}
+	l.handover = handover{}
 	l.done = make(chan written, maxWrites)
 	l.reports.init()
 	defer l.writers.Wait()
@@ -204,7 +215,7 @@ func (l *loop) adopt(ctx context.Context) error {
 	err = l.cluster.liveServices(ctx, func(svc *corev1.Service) {
 		key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
 		parsed := service.Parse(svc)
-		p := &page{read: svc.ResourceVersion, wrote: svc.ResourceVersion}
+		p := &page{read: svc.ResourceVersion, wrote: svc.ResourceVersion, shows: parsed.Addresses}
 		l.pages[key] = p
 		if l.serves(parsed) {
 			serve = append(serve, parsed)
@@ -285,6 +296,9 @@ func (l *loop) observe(key service.Key) {
 	if svc == nil {
 		l.release(key)
 		delete(l.pages, key)
+		if p != nil {
+			l.trace(key, p)
+		}
 		return
 	}
 	if p == nil {
@@ -299,13 +313,16 @@ func (l *loop) observe(key service.Key) {
 		// Our own write is still to come through the watch, and with it a note.
 		return
 	}
-	p.read = svc.ResourceVersion
 	parsed := service.Parse(svc)
+	if p.read != svc.ResourceVersion {
+		p.read, p.shows = svc.ResourceVersion, parsed.Addresses
+	}
 	if l.serves(parsed) {
 		l.note(l.alloc.Assign(parsed))
 	} else {
 		l.release(key)
 	}
+	l.trace(key, p)
 	l.enqueue(key, p)
 }
 
@@ -336,6 +353,7 @@ func (l *loop) note(decisions []ipam.Decision) {
 		if d.Lost != nil {
 			p.lost = d.Lost
 		}
+		l.trace(d.Service.Key, p)
 		l.enqueue(d.Service.Key, p)
 	}
 	if len(decisions) > 0 {

@@ -160,6 +160,33 @@ func TestConflictsAndFailuresAreTriedAgain(t *testing.T) {
 	})
 }
 
+// However often a Service changes while its writes fail, one retry is pending.
+func TestRetriesDoNotMultiply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeCluster()
+		f.putPool("main", "10.0.0.0/24")
+		begin(t, f)
+		tries := 0
+		f.setRefuse(func(service.Key) error {
+			tries++
+			return errors.New("the API server is away")
+		})
+		for i := range 100 {
+			f.put("web", func(svc *corev1.Service) { svc.Labels = map[string]string{"n": fmt.Sprint(i)} })
+			rest(100 * time.Millisecond)
+		}
+		rest(10 * time.Minute)
+		before := tries
+		rest(10 * time.Minute)
+		if n := tries - before; n < 15 || n > 25 {
+			t.Errorf("%d tries in ten minutes, want one every %s", n, lastRetry)
+		}
+		f.setRefuse(nil)
+		rest(time.Minute)
+		expect(t, f, map[string]string{"web": "10.0.0.0"})
+	})
+}
+
 func TestGraceForPoolsThatWereNotSeenYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeCluster()
@@ -284,6 +311,12 @@ func TestAnyHistoryEndsWell(t *testing.T) {
 				f.refuse = func(service.Key) error {
 					if luck.IntN(4) == 0 {
 						return errors.New("bad luck")
+					}
+					return nil
+				}
+				f.lose = func(service.Key) error {
+					if luck.IntN(8) == 0 {
+						return errors.New("the answer got lost")
 					}
 					return nil
 				}

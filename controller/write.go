@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,22 +31,33 @@ func (l *loop) launch(ctx context.Context) {
 // so already.
 func (l *loop) write(ctx context.Context, key service.Key, p *page) {
 	svc := l.cluster.service(key)
-	if svc == nil || p.flying || svc.ResourceVersion != p.read {
+	if svc == nil || p.flying || svc.ResourceVersion != p.read || older(p.read, p.wrote) {
 		// A newer version is in the inbox, or our own last write is; either
 		// brings the Service back here.
 		return
 	}
 	var want outcome
 	var notes []note
+	whole := true
 	d, decided := l.alloc.Decision(key)
 	switch {
 	case decided:
+		var ok bool
+		if d, whole, ok = l.admit(key, p, d); !ok {
+			return
+		}
 		want = outcomeOf(d)
-		notes = notesFor(svc, d.Service, d, p.lost)
+		if whole {
+			notes = notesFor(svc, d.Service, d, p.lost)
+		}
 	case svc.Spec.Type == corev1.ServiceTypeLoadBalancer || !marked(svc):
 		return
 	}
 	patch, err := patchFor(svc, want, metav1.Now())
+	probing := err == nil && patch == nil && len(p.fading) > 0
+	if probing {
+		patch, err = probeFor(svc)
+	}
 	if err != nil {
 		l.log.Error("cannot write the status", "service", key.String(), "err", err)
 		return
@@ -53,20 +67,55 @@ func (l *loop) write(ctx context.Context, key service.Key, p *page) {
 		return
 	}
 	p.flying = true
+	before := p.shows
+	p.shows = union(before, want.addrs)
 	l.start(ctx, func(ctx context.Context) (string, error) { return l.cluster.patchService(ctx, key, patch) },
 		func(version string, err error) {
 			p.flying = false
-			if err == nil {
-				p.wrote, p.tries, p.lost = version, 0, nil
+			switch {
+			case err == nil:
+				p.wrote, p.tries, p.shows = version, 0, want.addrs
+				if whole {
+					p.lost = nil
+				}
 				l.told(svc, key, want, notes)
-			} else {
+				if probing {
+					// The version stays, so no watch brings the Service back.
+					l.enqueue(key, p)
+				}
+			case refused(err):
+				p.shows = before
+				fallthrough
+			default:
 				l.failed(key, p, err)
 			}
+			l.trace(key, p)
 			if p.again {
 				p.again = false
 				l.observe(key)
 			}
 		})
+}
+
+func union(a, b []netip.Addr) []netip.Addr {
+	all := slices.Clone(a)
+	for _, addr := range b {
+		if !slices.Contains(all, addr) {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// refused reports whether the API server answered that it did not write. After
+// any other error nobody knows whether it did.
+func refused(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return false
+	}
+	code := answer.Status().Code
+	return code >= 400 && code < 500
 }
 
 // told follows a write that succeeded.
@@ -89,9 +138,12 @@ func (l *loop) failed(key service.Key, p *page, err error) {
 	if apierrors.IsNotFound(err) {
 		return
 	}
-	wait := min(firstRetry<<min(p.tries, 20), lastRetry)
-	p.tries++
-	l.later.add(retry{time.Now().Add(wait), key})
+	if !p.retrying {
+		wait := min(firstRetry<<min(p.tries, 20), lastRetry)
+		p.tries++
+		p.retrying = true
+		l.later.add(retry{time.Now().Add(wait), key})
+	}
 	if apierrors.IsConflict(err) {
 		// Somebody else wrote first, and the watch is about to say what.
 		l.log.Debug("the Service changed while its status was written", "service", key.String())
@@ -108,7 +160,10 @@ func (l *loop) retry(now time.Time) {
 		if !ok {
 			return
 		}
-		l.observe(key)
+		if p := l.pages[key]; p != nil {
+			p.retrying = false
+			l.observe(key)
+		}
 	}
 }
 
