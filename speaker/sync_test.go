@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -153,7 +154,10 @@ func (s *speaker) known() *speaker {
 	return s
 }
 
-var eth0 = observed.Link{Index: 2, Name: "eth0", Up: true, Carrier: true, Broadcast: true}
+var eth0 = observed.Link{
+	Index: 2, Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Up: true, Carrier: true,
+	Broadcast: true, Multicast: true, LinkLocal: netip.MustParseAddr("fe80::1"),
+}
 
 func (s *speaker) look() {
 	s.t.Helper()
@@ -215,7 +219,7 @@ func (s *speaker) wantReason(name string, want reason.Reason) {
 
 // 192.168.1.240 is node-a's, 192.168.1.241 node-d's.
 func ready(node string) observed.Member {
-	return observed.Member{Node: node, Phase: observed.Ready, Known: true, Interfaces: []observed.Interface{{Name: "eth0", Carrier: true}}}
+	return observed.Member{Node: node, Phase: observed.Ready, Known: true, Interfaces: []observed.Interface{{Name: "eth0", Carrier: true, IPv4: true, IPv6: true}}}
 }
 
 func TestNothingIsAnnouncedUntilAllIsKnown(t *testing.T) {
@@ -359,6 +363,20 @@ func TestMembersMoveAddresses(t *testing.T) {
 	s.ring.members.Members = []observed.Member{ready("node-d")}
 	s.look()
 	s.wantAnnounced("when it is back", "192.168.1.240")
+}
+
+// What an interface can announce decides as much as its carrier does.
+func TestAFamilyThatGoesMovesAddresses(t *testing.T) {
+	s := newSpeaker(t)
+	other := ready("node-d")
+	s.ring.members.Members = []observed.Member{other}
+	s.serve("dns", "192.168.1.241")
+	s.known().look()
+	s.wantAnnounced("while node-d can announce IPv4")
+	other.Interfaces = []observed.Interface{{Name: "eth0", Carrier: true, IPv6: true}}
+	s.ring.members.Members = []observed.Member{other}
+	s.look()
+	s.wantAnnounced("when it cannot any more", "192.168.1.241")
 }
 
 func TestServicesComeAndGo(t *testing.T) {

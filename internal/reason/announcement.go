@@ -40,7 +40,7 @@ var announcement = []Entry{
 	{NodeNotAlive, "The node's speaker is not in the membership ring.", "Check the speaker pod of that node and the gossip port."},
 	{NodeStarting, "The node's speaker is starting and takes no addresses yet.", ""},
 	{NodeDraining, "The node's speaker is draining.", ""},
-	{InterfaceMissing, "The node has none of the interfaces that the advertisement names, or they are down.", "Correct spec.interfaces, or bring the interface up."},
+	{InterfaceMissing, "The node has none of the interfaces that the advertisement names, or they are down or cannot announce the address.", "Correct spec.interfaces, or bring the interface up; for IPv6 it needs a link-local address."},
 	{NoEligibleNode, "No node may announce the Service.", "Read the reason of each node."},
 	{OwnerServesOthers, "The owner of the shared address may not announce this Service.", "Let the Services that share an address be served by the same nodes."},
 }

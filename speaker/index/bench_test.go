@@ -39,7 +39,7 @@ func ring(nodes int) observed.Members {
 	for i := range nodes {
 		m.Members = append(m.Members, observed.Member{
 			Node: nodeName(i), Phase: observed.Ready, Known: true,
-			Interfaces: []observed.Interface{{Name: "eth0", Carrier: true}},
+			Interfaces: []observed.Interface{{Name: "eth0", Carrier: true, IPv4: true, IPv6: true}},
 		})
 	}
 	return m

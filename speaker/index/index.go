@@ -153,7 +153,7 @@ func equalMembers(a, b observed.Members) bool {
 	return a.Enabled == b.Enabled && slices.EqualFunc(a.Members, b.Members, func(m, n observed.Member) bool {
 		return m.Node == n.Node && m.Phase == n.Phase && m.Known == n.Known &&
 			slices.EqualFunc(m.Interfaces, n.Interfaces, func(i, j observed.Interface) bool {
-				return i.Name == j.Name && i.Carrier == j.Carrier
+				return i.Name == j.Name && i.Carrier == j.Carrier && i.IPv4 == j.IPv4 && i.IPv6 == j.IPv6
 			})
 	})
 }

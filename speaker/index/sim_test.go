@@ -103,7 +103,7 @@ func (s *sim) look(name string) {
 }
 
 func simMember(name string, phase observed.Phase) observed.Member {
-	return observed.Member{Node: name, Phase: phase, Known: true, Interfaces: []observed.Interface{{Name: "eth0", Carrier: true}}}
+	return observed.Member{Node: name, Phase: phase, Known: true, Interfaces: []observed.Interface{{Name: "eth0", Carrier: true, IPv4: true, IPv6: true}}}
 }
 
 // tell spreads what a node says of itself, to those that can hear it.

@@ -75,7 +75,8 @@ func (c *Cluster) seat(s Service) seat {
 
 // advertised returns the electorate of the advertisements that apply to s.
 func (c *Cluster) advertised(pool *config.Pool, s *service.Service) (e *electorate, bar reason.Reason, what string) {
-	if e, ok := c.byPool[pool]; ok {
+	f := familiesOf(s.Addresses)
+	if e, ok := c.byPool[poolKey{pool, f}]; ok {
 		return e, "", ""
 	}
 	var room [16]*config.L2Advertisement
@@ -96,9 +97,9 @@ func (c *Cluster) advertised(pool *config.Pool, s *service.Service) (e *electora
 	if len(ads) == 0 {
 		return nil, reason.NoAdvertisement, "pool " + pool.Name
 	}
-	e = c.electorateFor(ads)
+	e = c.electorateFor(ads, f)
 	if !selective {
-		c.byPool[pool] = e
+		c.byPool[poolKey{pool, f}] = e
 	}
 	return e, "", ""
 }
@@ -182,7 +183,7 @@ func (b *Ballot) commonScores() []int64 {
 			}
 		}
 	}
-	return b.cluster.electorateFor(ads).scores
+	return b.cluster.electorateFor(ads, 0).scores // they are the same for all families
 }
 
 // tally keeps the names of the best nodes: those that serve most Services and,

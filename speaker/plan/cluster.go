@@ -37,10 +37,16 @@ type Cluster struct {
 	rulings map[*config.L2Advertisement]*ruling
 	// byPool and bySet remember electorates: of pools whose advertisements
 	// apply to every Service, and of sets of advertisements.
-	byPool map[*config.Pool]*electorate
+	byPool map[poolKey]*electorate
 	bySet  map[string]*electorate
 	// reporter is the first node in name order that speaks, -1 if none does.
 	reporter int
+}
+
+// poolKey is what the electorate of an ordinary Service depends on.
+type poolKey struct {
+	pool     *config.Pool
+	families families
 }
 
 // node is one node before any advertisement is looked at.
@@ -62,13 +68,17 @@ type node struct {
 type ruling struct {
 	at       int
 	selected []bool
-	fits     []bool // has one of the interfaces, with a carrier
+	fits     []families // what its interfaces can announce
 	score    []int64
 }
 
-// electorate is what a set of advertisements says of each node.
+// electorate is what a set of advertisements says of each node, for Services
+// with addresses of the same families.
 type electorate struct {
 	ads []*config.L2Advertisement
+	// families are those of the Services' addresses; a candidate can announce
+	// all of them.
+	families families
 	// bars says why a node is no candidate, "" if it is one.
 	bars   []reason.Reason
 	scores []int64
@@ -91,7 +101,7 @@ func Compile(f Facts) *Cluster {
 		nodes:    make([]node, 0, len(f.Nodes)),
 		index:    make(map[string]int, len(f.Nodes)),
 		rulings:  map[*config.L2Advertisement]*ruling{},
-		byPool:   map[*config.Pool]*electorate{},
+		byPool:   map[poolKey]*electorate{},
 		bySet:    map[string]*electorate{},
 		reporter: -1,
 	}
@@ -151,19 +161,25 @@ func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
 	return out
 }
 
-// has tells whether the node has one of the named interfaces with a carrier;
-// no names mean any interface.
-func (n *node) has(names []string) bool {
-	return n.anyInterface || slices.ContainsFunc(n.interfaces, func(i observed.Interface) bool {
-		return i.Carrier && (len(names) == 0 || slices.Contains(names, i.Name))
-	})
+// announces returns the families that the node can announce from the named
+// interfaces; no names mean any interface.
+func (n *node) announces(names []string) (f families) {
+	if n.anyInterface {
+		return allFamilies
+	}
+	for _, i := range n.interfaces {
+		if i.Carrier && (len(names) == 0 || slices.Contains(names, i.Name)) {
+			f |= familiesThat(i.IPv4, i.IPv6)
+		}
+	}
+	return f
 }
 
 func (c *Cluster) rule(at int, ad *config.L2Advertisement) *ruling {
 	r := &ruling{
 		at:       at,
 		selected: make([]bool, len(c.nodes)),
-		fits:     make([]bool, len(c.nodes)),
+		fits:     make([]families, len(c.nodes)),
 		score:    make([]int64, len(c.nodes)),
 	}
 	for i := range c.nodes {
@@ -172,7 +188,7 @@ func (c *Cluster) rule(at int, ad *config.L2Advertisement) *ruling {
 		if !r.selected[i] {
 			continue
 		}
-		r.fits[i] = n.has(ad.Interfaces)
+		r.fits[i] = n.announces(ad.Interfaces)
 		for _, p := range ad.Preferences {
 			if p.Nodes.Matches(n.labels) {
 				r.score[i] += int64(p.Weight)
@@ -183,23 +199,24 @@ func (c *Cluster) rule(at int, ad *config.L2Advertisement) *ruling {
 }
 
 // electorateFor returns the electorate of a set of advertisements, which are
-// in the order of the snapshot.
-func (c *Cluster) electorateFor(ads []*config.L2Advertisement) *electorate {
+// in the order of the snapshot, for addresses of some families.
+func (c *Cluster) electorateFor(ads []*config.L2Advertisement, f families) *electorate {
 	var room [64]byte
-	key := room[:0]
+	key := append(room[:0], byte(f))
 	for _, ad := range ads {
 		key = binary.BigEndian.AppendUint32(key, uint32(c.rulings[ad].at))
 	}
 	if e, ok := c.bySet[string(key)]; ok {
 		return e
 	}
-	e := c.newElectorate(ads)
+	e := c.newElectorate(ads, f)
 	c.bySet[string(key)] = e
 	return e
 }
 
-func (c *Cluster) newElectorate(ads []*config.L2Advertisement) *electorate {
+func (c *Cluster) newElectorate(ads []*config.L2Advertisement, f families) *electorate {
 	e := &electorate{
+		families:   f,
 		ads:        slices.Clone(ads),
 		bars:       make([]reason.Reason, len(c.nodes)),
 		scores:     make([]int64, len(c.nodes)),
@@ -233,13 +250,14 @@ func (c *Cluster) newElectorate(ads []*config.L2Advertisement) *electorate {
 // judge fills in what the advertisements say together of node i: those that
 // select it count, their scores add up and so do their interfaces.
 func (e *electorate) judge(i int, n *node, rulings []*ruling) {
-	selected, fits, all := false, false, false
+	selected, all := false, false
+	var fits families
 	for k, r := range rulings {
 		if !r.selected[i] {
 			continue
 		}
 		selected = true
-		fits = fits || r.fits[i]
+		fits |= r.fits[i]
 		all = all || len(e.ads[k].Interfaces) == 0
 		e.scores[i] += r.score[i]
 		e.interfaces[i] = append(e.interfaces[i], e.ads[k].Interfaces...)
@@ -254,7 +272,7 @@ func (e *electorate) judge(i int, n *node, rulings []*ruling) {
 		e.bars[i] = reason.NodeNotSelected
 	case n.bar != "":
 		e.bars[i] = n.bar
-	case !fits:
+	case fits&e.families != e.families:
 		e.bars[i] = reason.InterfaceMissing
 	}
 }

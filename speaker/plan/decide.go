@@ -6,6 +6,7 @@ import (
 
 	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/speaker/desired"
+	"github.com/heraldlb/herald/speaker/observed"
 )
 
 // Decide appends what the election means on one node: one Decision for every
@@ -96,15 +97,29 @@ func (b *Ballot) reporter(k, owner int) int {
 	return b.seats[k].electorate.closest
 }
 
-// missing names what a node that lacks the interfaces should have.
+// missing says what a node lacks of the interfaces, or what they cannot do.
 func (c *Cluster) missing(st seat, i int) string {
-	if names := st.electorate.interfaces[i]; len(names) > 0 {
+	n, names := &c.nodes[i], st.electorate.interfaces[i]
+	if lacks := st.electorate.families &^ n.announces(names); n.has(names) && lacks != 0 {
+		if len(names) > 0 {
+			return strings.Join(names, ", ") + " cannot announce " + lacks.String()
+		}
+		return "no interface can announce " + lacks.String()
+	}
+	if len(names) > 0 {
 		return strings.Join(names, ", ")
 	}
-	if len(c.nodes[i].interfaces) == 0 {
+	if len(n.interfaces) == 0 {
 		return "its interfaces are not known"
 	}
 	return ""
+}
+
+// has tells whether the node has one of the named interfaces with a carrier.
+func (n *node) has(names []string) bool {
+	return slices.ContainsFunc(n.interfaces, func(i observed.Interface) bool {
+		return i.Carrier && (len(names) == 0 || slices.Contains(names, i.Name))
+	})
 }
 
 // message is the sentence of a reason, with what it leaves open.

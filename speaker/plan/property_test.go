@@ -52,7 +52,7 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 	if w.Members.Enabled && (!candidate || !member.Known) {
 		return false, 0
 	}
-	fits := false
+	selected, four, six := false, false, false
 	for _, ad := range pool.L2 {
 		if !config.Matches(ad.ServiceSelectors, s.Labels) {
 			continue
@@ -64,12 +64,22 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 			continue
 		}
 		for _, i := range member.Interfaces {
-			fits = fits || i.Carrier && (len(ad.Interfaces) == 0 || slices.Contains(ad.Interfaces, i.Name))
+			if i.Carrier && (len(ad.Interfaces) == 0 || slices.Contains(ad.Interfaces, i.Name)) {
+				four, six = four || i.IPv4, six || i.IPv6
+			}
 		}
-		fits = fits || !w.Members.Enabled
+		if !w.Members.Enabled {
+			four, six = true, true
+		}
+		selected = true
 		score += weight(ad, n)
 	}
-	return fits, score
+	for _, a := range s.Addresses {
+		if a.Is4() && !four || a.Is6() && !six {
+			return false, 0
+		}
+	}
+	return selected, score
 }
 
 func weight(ad *config.L2Advertisement, n observed.Node) (sum int) {

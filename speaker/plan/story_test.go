@@ -35,11 +35,11 @@ var update = flag.Bool("update", false, "rewrite what the stories want")
 //
 // Beside the kinds of the API there are:
 //
-//	kind: Members        members: {node-a: "ready eth0 eth1=down", node-b: starting}
+//	kind: Members        members: {node-a: "ready eth0 eth1=down eth2=IPv4", node-b: starting}
 //	kind: Gone           of: Node, name: node-a
 //
 // A member is its phase and its interfaces, which are eth0 if none is named and
-// not known for "ready unknown". A node that is not named is not alive; without
+// not known for "ready unknown"; eth2=IPv4 can announce that family alone. A node that is not named is not alive; without
 // any Members, membership is off. A Service without EndpointSlices has an
 // endpoint on every node.
 func TestStories(t *testing.T) {
@@ -167,7 +167,7 @@ func (s *story) remove(kind, name string) error {
 	return nil
 }
 
-// member reads "ready eth0 eth1=down".
+// member reads "ready eth0 eth1=down eth2=IPv4".
 func (s *story) member(node, text string) {
 	words := strings.Fields(text)
 	m := observed.Member{Node: node, Known: true, Phase: map[string]observed.Phase{
@@ -183,7 +183,10 @@ func (s *story) member(node, text string) {
 			m.Known = false
 			continue
 		}
-		m.Interfaces = append(m.Interfaces, observed.Interface{Name: name, Carrier: state != "down"})
+		m.Interfaces = append(m.Interfaces, observed.Interface{
+			Name: name, Carrier: state != "down",
+			IPv4: state == "" || state == "IPv4", IPv6: state == "" || state == "IPv6",
+		})
 	}
 	_ = s.remove("Member", node)
 	s.members.Members = append(s.members.Members, m)

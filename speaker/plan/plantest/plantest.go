@@ -87,7 +87,12 @@ func Member(t *rapid.T, name string) observed.Member {
 	m := observed.Member{Node: name, Phase: phase, Known: rapid.IntRange(0, 7).Draw(t, "known") > 0}
 	for _, name := range []string{"eth0", "eth1"} {
 		if m.Known && rapid.IntRange(0, 3).Draw(t, "has "+name) > 0 {
-			m.Interfaces = append(m.Interfaces, observed.Interface{Name: name, Carrier: rapid.IntRange(0, 3).Draw(t, "carrier") > 0})
+			carrier := rapid.IntRange(0, 3).Draw(t, "carrier") > 0
+			m.Interfaces = append(m.Interfaces, observed.Interface{
+				Name: name, Carrier: carrier,
+				IPv4: carrier && rapid.IntRange(0, 5).Draw(t, "IPv4") > 0,
+				IPv6: carrier && rapid.IntRange(0, 5).Draw(t, "IPv6") > 0,
+			})
 		}
 	}
 	return m
