@@ -19,7 +19,6 @@ const (
 	NodeStarting              Reason = "NodeStarting"
 	NodeDraining              Reason = "NodeDraining"
 	InterfaceMissing          Reason = "InterfaceMissing"
-	NoEligibleNode            Reason = "NoEligibleNode"
 	OwnerServesOthers         Reason = "OwnerServesOthers"
 )
 
@@ -41,6 +40,5 @@ var announcement = []Entry{
 	{NodeStarting, "The node's speaker is starting and takes no addresses yet.", ""},
 	{NodeDraining, "The node's speaker is draining.", ""},
 	{InterfaceMissing, "The node has none of the interfaces that the advertisement names, or they are down or cannot announce the address.", "Correct spec.interfaces, or bring the interface up; for IPv6 it needs a link-local address."},
-	{NoEligibleNode, "No node may announce the Service.", "Read the reason of each node."},
 	{OwnerServesOthers, "The owner of the shared address may not announce this Service.", "Let the Services that share an address be served by the same nodes."},
 }

@@ -3,7 +3,6 @@ package reason
 // Reasons of the controller: why a Service has, or lacks, its addresses.
 const (
 	Assigned            Reason = "Assigned"
-	NotLoadBalancer     Reason = "NotLoadBalancer"
 	NoPools             Reason = "NoPools"
 	NoClusterIP         Reason = "NoClusterIP"
 	NotEnoughClusterIPs Reason = "NotEnoughClusterIPs"
@@ -26,7 +25,6 @@ const (
 
 var assignment = []Entry{
 	{Assigned, "The Service has the addresses that it asked for.", ""},
-	{NotLoadBalancer, "The Service is not of type LoadBalancer, or belongs to another load balancer class.", ""},
 	{NoPools, "There is no usable IPAddressPool.", "Create an IPAddressPool, or read the ConfigurationState object for what is wrong with the existing ones."},
 	{NoClusterIP, "The Service has no cluster IP, so its address families are not known.", "Headless Services cannot be of type LoadBalancer; otherwise wait for the API server."},
 	{NotEnoughClusterIPs, "The Service requires dual stack but has one cluster IP only.", "Use ipFamilyPolicy PreferDualStack, or make the cluster dual-stack."},
