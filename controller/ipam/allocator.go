@@ -39,8 +39,9 @@ type Refusal struct {
 // An Allocator knows the pools and who holds which address. It belongs to one
 // goroutine.
 //
-// A new Allocator is in its grace: it takes no address away because a pool is
-// missing that it has not seen yet. EndGrace ends that.
+// A new Allocator is in its grace: from a Service that it adopted it takes no
+// address away because of a pool or a namespace as it is known so far, until
+// they once agreed that the Service may have it. EndGrace ends that.
 type Allocator struct {
 	pools map[string]*pool
 	// routes leads from an address to its stock; sorted, never overlapping.

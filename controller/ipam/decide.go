@@ -275,7 +275,7 @@ func (a *Allocator) pinnedFor(svc *service.Service) []*pool {
 }
 
 // assigned is the decision for a Service that has all it wants; or, where its
-// addresses outlive their pool, for one that keeps them for now.
+// addresses outlive their pool (see outlives), for one that keeps them for now.
 func (a *Allocator) assigned(e *entry) Decision {
 	a.wait(e, waits{})
 	d := Decision{Service: e.svc, Addresses: e.addrs, Pool: e.poolName, Reason: reason.Assigned}
@@ -283,10 +283,10 @@ func (a *Allocator) assigned(e *entry) Decision {
 	case e.pool != nil:
 	case e.poolName == "":
 		d.Reason = reason.PoolMissing
-		d.Message = fmt.Sprintf("no pool holds %s; the Service keeps it for now", list(e.addrs))
+		d.Message = fmt.Sprintf("no pool is known that holds %s for the Service, which keeps it for now", list(e.addrs))
 	default:
 		d.Reason = reason.PoolMissing
-		d.Message = fmt.Sprintf("%s is from pool %q, which is missing or can be read in part only; the Service keeps it for now", list(e.addrs), e.poolName)
+		d.Message = fmt.Sprintf("%s is from pool %q, which is missing, can be used in part only, or is not known to admit the Service; the Service keeps it for now", list(e.addrs), e.poolName)
 	}
 	return d
 }
@@ -344,11 +344,15 @@ func (a *Allocator) take(e *entry, addrs []netip.Addr, need need) *Refusal {
 		return &Refusal{reason.FamilyMismatch, fmt.Sprintf("%s does not fit the Service's cluster IPs %s", list(addrs), list(svc.ClusterIPs))}
 	}
 	p := a.poolOf(keep)
-	switch {
-	case p == nil && !a.outlives(e):
-		return &Refusal{reason.AddressNotInPool, "no pool holds " + list(keep)}
-	case p != nil && !p.keepsHolder(svc, a.namespaces):
-		return notAdmitted(p, svc)
+	if p == nil || !p.keepsHolder(svc, a.namespaces) {
+		switch {
+		case a.outlives(e, p):
+			p = nil
+		case p == nil:
+			return &Refusal{reason.AddressNotInPool, "no pool holds " + list(keep)}
+		default:
+			return notAdmitted(p, svc)
+		}
 	}
 	if slices.Equal(keep, e.addrs) && e.sharing == sharingOf(svc) && slices.Equal(e.ports, svc.Ports) {
 		if p != e.pool {
@@ -375,20 +379,21 @@ func (a *Allocator) rehouse(e *entry, p *pool) {
 	p.enlist(e)
 }
 
-// outlives reports whether a Service keeps an address that no pool holds. It
-// does while its pool is there but can be read only in part, since nobody
-// knows that the address left it; and in the grace after a start, if the pool
-// has not been seen yet.
-func (a *Allocator) outlives(e *entry) bool {
+// outlives reports whether a Service keeps an address that no pool holds, or
+// that lies in a pool p that does not admit the Service. It does in the grace
+// after a start, as long as no pool was seen that would give it the address:
+// pools and namespaces may be known later than Services. And it does while
+// another pool, from which it has the address, is Incomplete.
+func (a *Allocator) outlives(e *entry, p *pool) bool {
+	if a.grace && !e.covered {
+		return true
+	}
 	name := e.poolName
 	if name == "" {
 		name = e.svc.Pool
 	}
-	p := a.pools[name]
-	if p != nil {
-		return p.cfg.Incomplete
-	}
-	return a.grace && !e.covered
+	from := a.pools[name]
+	return from != nil && from != p && from.cfg.Incomplete
 }
 
 // unreadable returns the first request of the Service that cannot be understood.

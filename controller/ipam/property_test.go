@@ -250,7 +250,7 @@ func (w *world) check(t *rapid.T) {
 			continue
 		}
 		p := w.poolOf(d.Addresses)
-		if p == nil {
+		if p == nil || w.grace && d.Reason == reason.PoolMissing {
 			if d.Reason != reason.PoolMissing || !w.grace {
 				t.Fatalf("%s holds %v (%s), which no pool has", key, d.Addresses, d.Reason)
 			}

@@ -264,6 +264,25 @@ func TestWhichAddress(t *testing.T) {
 			s.service("b").refused("b", reason.NoPoolForService)
 			s.pool("p", "10.0.0.0/30", pinned(1)).expect("a=10.0.0.0", "b=10.0.0.1")
 		},
+		"an older pool that comes to overlap takes nothing from the holders of the younger": func(s *story) {
+			s.pool("young", "10.0.0.0/30").service("a").expect("a=10.0.0.0")
+			s.pools["young"] = &config.Pool{Name: "young", AutoAssign: true, Incomplete: true}
+			s.pool("old", "10.0.0.0/24", pinned(1, toTeam("red"))).expect("a=10.0.0.0").refused("a", reason.PoolMissing, `"young"`)
+			s.take(s.a.SetNamespace("apps", labels.Set{"team": "red"}))
+			s.service("b").expect("a=10.0.0.0", "b=10.0.0.1").refused("a", reason.Assigned)
+		},
+		"nor is it taken back when the overlap ends": func(s *story) {
+			s.pool("young", "10.0.0.0/30").service("a")
+			s.pools["young"] = &config.Pool{Name: "young", AutoAssign: true, Incomplete: true}
+			s.pool("old", "10.0.0.0/24", pinned(1, toTeam("red"))).without("old").expect("a=10.0.0.0")
+			s.pool("young", "10.0.0.0/30").expect("a=10.0.0.0").refused("a", reason.Assigned)
+			s.service("b").expect("b=10.0.0.1")
+		},
+		"a pool that can be read and moved away does": func(s *story) {
+			s.pool("young", "10.0.0.0/30").service("a")
+			s.pools["young"] = &config.Pool{Name: "young", AutoAssign: true}
+			s.pool("old", "10.0.0.0/24", pinned(1, toTeam("red"))).expect("a=")
+		},
 		"an address asked for by one who waits is given to nobody else": func(s *story) {
 			s.pool("p", "10.0.0.0/30 fd00::/126")
 			s.service("holder", onlyIPv6, ask("fd00::"))
@@ -490,10 +509,32 @@ func TestAfterAStart(t *testing.T) {
 		s.take(s.a.EndGrace())
 		s.expect("a=10.1.0.0")
 	})
-	t.Run("an address that left a pool that is there gets no grace", func(t *testing.T) {
+	t.Run("the pool is known as it was before it grew", func(t *testing.T) {
 		s := tell(t).pool("p", "10.0.0.0/30")
 		s.take(s.a.Adopt([]*service.Service{stored("a", 1, "p", "10.9.0.0")}))
+		s.expect("a=10.9.0.0").refused("a", reason.PoolMissing, `"p"`)
+		s.pool("p", "10.0.0.0/30 10.9.0.0/30").expect("a=10.9.0.0").refused("a", reason.Assigned)
+		s.pool("p", "10.0.0.0/30").expect("a=10.0.0.0")
+	})
+	t.Run("an address that left its pool is taken when the grace ends", func(t *testing.T) {
+		s := tell(t).pool("p", "10.0.0.0/30")
+		s.take(s.a.Adopt([]*service.Service{stored("a", 1, "p", "10.9.0.0")}))
+		s.take(s.a.EndGrace())
 		s.expect("a=10.0.0.0")
+	})
+	t.Run("the namespace is known without the label that the pool asks for", func(t *testing.T) {
+		for labelled, want := range map[bool]string{true: "a=10.0.0.0", false: "a="} {
+			s := tell(t).pool("p", "10.0.0.0/30", pinned(1, toTeam("red")))
+			s.take(s.a.Adopt([]*service.Service{stored("a", 1, "p", "10.0.0.0")}))
+			s.expect("a=10.0.0.0").refused("a", reason.PoolMissing, "admit")
+			s.service("b", ask("10.0.0.0"))
+			if labelled {
+				s.take(s.a.SetNamespace("apps", labels.Set{"team": "red"}))
+				s.refused("a", reason.Assigned)
+			}
+			s.take(s.a.EndGrace())
+			s.expect(want)
+		}
 	})
 	t.Run("a Service of the same name is another Service", func(t *testing.T) {
 		s := tell(t).pool("p", "10.0.0.0/30").service("a").service("b")

@@ -50,9 +50,10 @@ func (s *Snapshot) Pool(name string) *Pool {
 	return s.Pools[i]
 }
 
-// PoolOf returns the pool that holds all of addrs, avoidBuggyIPs aside. If
-// none does, it is the pool named hint, provided that this one is Incomplete
-// and that none of addrs lies in another pool; otherwise nil.
+// PoolOf returns the pool from which a Service has addrs; hint is the pool that
+// its annotation names. That is the pool that holds all of them, avoidBuggyIPs
+// aside; but the hinted one if that is Incomplete, whoever holds them. It is
+// nil if there is no such pool.
 //
 // The cost is a binary search over the ranges of all pools.
 func (s *Snapshot) PoolOf(addrs []netip.Addr, hint string) *Pool {
@@ -60,19 +61,19 @@ func (s *Snapshot) PoolOf(addrs []netip.Addr, hint string) *Pool {
 		return nil
 	}
 	owner := s.holder(addrs[0])
-	same, foreign := owner != nil, owner != nil && owner.Name != hint
 	for _, a := range addrs[1:] {
-		p := s.holder(a)
-		same = same && p == owner
-		foreign = foreign || p != nil && p.Name != hint
+		if s.holder(a) != owner {
+			owner = nil
+			break
+		}
 	}
-	if same {
+	if owner != nil && owner.Name == hint {
 		return owner
 	}
-	if hinted := s.Pool(hint); hinted != nil && hinted.Incomplete && !foreign {
+	if hinted := s.Pool(hint); hinted != nil && hinted.Incomplete {
 		return hinted
 	}
-	return nil
+	return owner
 }
 
 // holder returns the pool that holds one address, or nil.

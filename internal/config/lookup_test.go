@@ -66,7 +66,8 @@ func TestPoolOf(t *testing.T) {
 		{"above every pool", "", "", addrs("ffff::1")},
 		{"an incomplete pool keeps what it is said to hold", "broken", "broken", addrs("10.9.9.9")},
 		{"not without the annotation", "", "", addrs("10.9.9.9")},
-		{"and not what another pool holds", "broken", "", addrs("10.9.9.9", "10.0.0.7")},
+		{"and of a pair of which another pool holds one", "broken", "broken", addrs("10.9.9.9", "10.0.0.7")},
+		{"and what it lost to an older pool", "broken", "broken", addrs("10.0.0.7")},
 		{"an incomplete pool keeps the rest of a pair", "broken", "broken", addrs("10.0.2.1", "2001:db9::1")},
 		{"a pool that does not exist holds nothing", "gone", "", addrs("10.9.9.9")},
 	} {

@@ -55,9 +55,12 @@ type Pool struct {
 	AvoidBuggyIPs bool
 	// Pin restricts and orders the pool; nil for an unpinned pool.
 	Pin *Pin
-	// Incomplete is true when an entry of spec.addresses could not be used. An
-	// address that some Service holds from this pool by its annotation is then
-	// kept, since nobody knows that it left the pool.
+	// Incomplete is true when an entry of spec.addresses could not be used: it
+	// makes no sense, or another pool holds its addresses. What a Service has
+	// from this pool by its annotation it then keeps, and it is advertised as
+	// this pool says, since nobody knows that the pool was to lose it; until
+	// the controller finds a pool that holds it and admits the Service, and
+	// changes the annotation.
 	Incomplete bool
 	// L2 are the advertisements that select this pool, in name order.
 	L2 []*L2Advertisement
