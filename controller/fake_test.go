@@ -44,6 +44,9 @@ type fakeCluster struct {
 	// answer may get lost.
 	refuse, lose func(key service.Key) error
 
+	// refuseReport, if set, is asked before each write of a pool's status.
+	refuseReport func() error
+
 	mu      sync.Mutex // guards what follows
 	version int
 	live    map[service.Key]*corev1.Service
@@ -300,15 +303,19 @@ func (f *fakeCluster) patchService(ctx context.Context, key service.Key, patch [
 // compareWithOthers notes the addresses that a write newly shows although
 // another Service shows them.
 func (f *fakeCluster) compareWithOthers(key service.Key, before, after *corev1.Service) {
-	had, has := service.Parse(before), service.Parse(after)
-	for otherKey, live := range f.live {
-		other := service.Parse(live)
-		if otherKey == key || !other.LoadBalancer || has.SharingKey != "" && has.SharingKey == other.SharingKey {
+	shows := func(svc *corev1.Service, ip string) bool {
+		return slices.ContainsFunc(svc.Status.LoadBalancer.Ingress, func(i corev1.LoadBalancerIngress) bool { return i.IP == ip })
+	}
+	for _, i := range after.Status.LoadBalancer.Ingress {
+		if shows(before, i.IP) {
 			continue
 		}
-		for _, addr := range has.Addresses {
-			if slices.Contains(other.Addresses, addr) && !slices.Contains(had.Addresses, addr) {
-				f.doubled = append(f.doubled, fmt.Sprintf("%s was written for %s while %s showed it", addr, key.Name, otherKey.Name))
+		for otherKey, other := range f.live {
+			if otherKey == key || other.Spec.Type != corev1.ServiceTypeLoadBalancer || !shows(other, i.IP) {
+				continue
+			}
+			if a, b := service.Parse(after), service.Parse(other); a.SharingKey == "" || a.SharingKey != b.SharingKey {
+				f.doubled = append(f.doubled, fmt.Sprintf("%s was written for %s while %s showed it", i.IP, key.Name, otherKey.Name))
 			}
 		}
 	}
@@ -317,6 +324,11 @@ func (f *fakeCluster) compareWithOthers(key service.Key, before, after *corev1.S
 func (f *fakeCluster) patchPool(_ context.Context, name string, s v1beta1.IPAddressPoolStatus) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refuseReport != nil {
+		if err := f.refuseReport(); err != nil {
+			return "", err
+		}
+	}
 	pool := f.pools[name].DeepCopy()
 	pool.Status, pool.ResourceVersion = s, f.next()
 	f.pools[name] = pool

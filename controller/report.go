@@ -24,8 +24,12 @@ const (
 	reasonReconciled  = "Reconciled"
 	reasonConfigError = "ConfigurationError"
 
-	// maxProblems bounds how many problems one message holds.
+	// maxProblems bounds how many problems one message holds, maxSentence how
+	// much of one, and maxMessage all of them, in bytes: a condition holds 32768
+	// characters.
 	maxProblems = 50
+	maxSentence = 1000
+	maxMessage  = 30000
 )
 
 // reports is what the loop remembers of the objects on which it reports: the
@@ -42,6 +46,9 @@ type reports struct {
 type reportPage struct {
 	wrote  string
 	flying bool
+	// After tries failures in a row nothing is written before next.
+	tries int
+	next  time.Time
 }
 
 func (r *reports) init() { r.pools = map[string]*reportPage{} }
@@ -117,13 +124,19 @@ func (l *loop) reportOn(ctx context.Context, p *reportPage, version, what string
 	if version != "" && older(version, p.wrote) {
 		return
 	}
+	if time.Now().Before(p.next) {
+		l.reports.due = true
+		return
+	}
 	p.flying = true
 	l.start(ctx, write, func(version string, err error) {
 		p.flying = false
 		if err == nil {
-			p.wrote = version
+			p.wrote, p.tries, p.next = version, 0, time.Time{}
 			return
 		}
+		p.next = time.Now().Add(min(reportInterval<<min(p.tries, 20), lastRetry))
+		p.tries++
 		l.reports.due = true
 		if !apierrors.IsNotFound(err) {
 			l.log.Error("cannot write a report", "object", what, "err", err)
@@ -164,17 +177,29 @@ func bySeverity(problems []config.Problem) (errs, warnings []config.Problem) {
 	return errs, warnings
 }
 
-// lines puts one problem on a line.
+// lines puts one problem on a line, as many as a condition holds.
 func lines(problems []config.Problem) string {
-	texts := make([]string, 0, min(len(problems), maxProblems+1))
+	var text strings.Builder
 	for i, p := range problems {
-		if i == maxProblems {
-			texts = append(texts, fmt.Sprintf("and %d more", len(problems)-i))
+		line := shortened(sentence(p))
+		if i == maxProblems || text.Len()+len(line) > maxMessage {
+			fmt.Fprintf(&text, "\nand %d more", len(problems)-i)
 			break
 		}
-		texts = append(texts, sentence(p))
+		if i > 0 {
+			text.WriteByte('\n')
+		}
+		text.WriteString(line)
 	}
-	return strings.Join(texts, "\n")
+	return text.String()
+}
+
+// shortened cuts a sentence that quotes a very long value, and says so.
+func shortened(text string) string {
+	if len(text) <= maxSentence {
+		return text
+	}
+	return fmt.Sprintf("%s… and %d more bytes", strings.ToValidUTF8(text[:maxSentence], ""), len(text)-maxSentence)
 }
 
 func sentence(p config.Problem) string {
