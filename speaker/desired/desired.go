@@ -50,6 +50,7 @@ type Decision struct {
 	Message string
 	// Reports is true on the one node that tells the outcome on the Service
 	// itself (condition, announceFailed event): its owner or, if nobody owns
-	// it, the live node whose reason explains most. No node while starting.
+	// it, the node that knows the cluster and whose reason explains most. No node
+	// while starting.
 	Reports bool
 }

@@ -32,6 +32,8 @@ type facts struct {
 	key service.Key
 	// decision is nil when the plan no longer knows the Service.
 	decision *desired.Decision
+	// unreached says why the decision to announce had no effect, "" if it had.
+	unreached string
 	// reported is true if this node was the reporter until now, sweeps if it is
 	// the one that clears up after nodes that are no more.
 	reported, sweeps bool
@@ -150,9 +152,14 @@ func (me identity) decideCondition(f facts, now metav1.Time, w *writes) {
 		ObservedGeneration: f.generation,
 		LastTransitionTime: now,
 	}
-	if d.Announce {
+	announced := d.Announce && f.unreached == ""
+	switch {
+	case announced:
 		want.Status = metav1.ConditionTrue
 		want.Message = fmt.Sprintf("announcing from node %q with protocol %q", me.node, d.Protocol)
+	case d.Announce:
+		want.Reason = string(reason.InterfaceMissing)
+		want.Message = fmt.Sprintf("node %q owns the Service and cannot announce %s", me.node, f.unreached)
 	}
 	if f.condition != nil {
 		if f.condition.Status == want.Status {
@@ -167,9 +174,9 @@ func (me identity) decideCondition(f facts, now metav1.Time, w *writes) {
 	}
 	w.condition = &want
 	switch {
-	case d.Announce:
+	case announced:
 		w.event = &note{reason: eventAssigned, text: want.Message}
-	case d.Reason == reason.InterfaceMissing:
+	case want.Reason == string(reason.InterfaceMissing):
 		w.event = &note{warning: true, reason: eventFailed, text: want.Message}
 	}
 }

@@ -12,7 +12,8 @@
 //     Service's next reporter or, if the Service is gone too, by the first node.
 //   - The condition heraldlb.io/Announced of a Service: the one node that its
 //     Decision calls the reporter. It is written by server-side apply under the
-//     speakers' own field owner, so it never meets the controller's condition.
+//     speakers' own field owner, so it never meets the controller's condition. It
+//     also says so when no interface announces what this node owns.
 //   - Events: nodeAssigned and announceFailed on a Service, only when that
 //     condition changes, which holds over restarts; and on an object of the
 //     configuration, from the first node.
@@ -21,7 +22,7 @@
 //
 // decide.go and state.go hold what is written, as pure functions of what was
 // decided and what is there; report.go is the room around them. It refuses to
-// know why anything was decided. The speaker's loop calls Changed and
-// SetProblems, which never block; everything that fails is tried again inside,
-// and the cost follows what has changed.
+// know why anything was decided. The speaker's loop calls Changed, BecameFirst
+// and SetProblems, layer 2 calls Reached, and none of them blocks; everything
+// that fails is tried again inside, and the cost follows what has changed.
 package report

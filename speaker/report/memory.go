@@ -15,7 +15,10 @@ import (
 // ServiceL2Status exists. Most Services of a cluster have none.
 type entry struct {
 	decision *desired.Decision
-	statuses map[string]*v1beta1.ServiceL2Status
+	// unreached says which addresses no interface announces, though decision
+	// says that this node does; "" if there is none.
+	unreached string
+	statuses  map[string]*v1beta1.ServiceL2Status
 	// gone are the versions at which objects were deleted, by name.
 	gone map[string]string
 	// condition is what this node wrote or found as the reporter, nil when it
@@ -49,7 +52,7 @@ func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
 		r.contests.Forget(key)
 		return facts{}, false
 	}
-	f := facts{key: key, decision: e.decision, reported: e.condition != nil, sweeps: r.isFirst()}
+	f := facts{key: key, decision: e.decision, unreached: e.unreached, reported: e.condition != nil, sweeps: r.isFirst()}
 	for _, s := range e.statuses {
 		f.statuses = append(f.statuses, s)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,8 @@ const (
 	// to have the last word doubles between these.
 	contestPause    = 500 * time.Millisecond
 	maxContestPause = time.Minute
+	// What was just told to announce has this long to do so.
+	reachWithin = time.Second
 )
 
 // Config is what a Reporter needs. Logger and Metrics may be nil.
@@ -52,9 +55,12 @@ type Config struct {
 	// does what one must do: it writes events on the objects of the
 	// configuration, and removes what is left of nodes that are no more. Nil
 	// means never.
-	First   func() bool
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	First func() bool
+	// Unreached says why no interface announces an address that this node was
+	// told to announce; "" if one does. Nil means that all do. See Reached.
+	Unreached func(netip.Addr) string
+	Logger    *slog.Logger
+	Metrics   prometheus.Registerer
 }
 
 // Reporter is the room. Its methods may be called from any goroutine, before,
@@ -71,8 +77,11 @@ type Reporter struct {
 	contests workqueue.TypedRateLimiter[service.Key]
 	now      func() time.Time
 	first    func() bool
+	// unreached is Config.Unreached.
+	unreached func(netip.Addr) string
 
 	config chan struct{} // the configuration's problems, or their object, changed
+	reach  chan struct{} // what is announced may have changed
 
 	mu      sync.Mutex // guards the rest
 	planned bool       // the plan has spoken: what it does not name is a leftover
@@ -136,10 +145,14 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		now:     time.Now,
 		first:   cfg.First,
 		config:  make(chan struct{}, 1),
+		reach:   make(chan struct{}, 1),
 		entries: map[service.Key]*entry{},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](100*time.Millisecond, 30*time.Second)),
 		contests: workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](contestPause, maxContestPause),
+	}
+	if r.unreached = cfg.Unreached; r.unreached == nil {
+		r.unreached = func(netip.Addr) string { return "" }
 	}
 	r.metrics = newMetrics(cfg.Metrics, r)
 	return r
@@ -203,6 +216,9 @@ func (r *Reporter) change(d desired.Decision) {
 	if !d.Reports {
 		e.condition = nil
 	}
+	if !d.Announce {
+		e.unreached = ""
+	}
 	e.decision = &d
 	r.contests.Forget(d.Service)
 	r.queue.Add(d.Service)
@@ -258,6 +274,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 	r.sweep() // of what was not seen yet when this node became the first
 	var wg sync.WaitGroup
 	wg.Go(func() { r.runConfig(ctx) })
+	wg.Go(func() { r.runReach(ctx) })
 	for range workers {
 		wg.Go(func() {
 			for r.step(ctx) {

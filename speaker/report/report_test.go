@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -205,6 +206,35 @@ func TestProblemsAreToldByWhoBecomesTheFirst(t *testing.T) {
 	}
 	if n := count(c.writes(), "event"); n != 1 {
 		t.Errorf("%d events about one problem", n)
+	}
+}
+
+// What layer 2 cannot reach is told, and told again when it can.
+func TestWhatIsNotReachedIsTold(t *testing.T) {
+	c := newFake(t)
+	key := c.addService("web")
+	r := c.start(t, "node-a", "ds-1", false)
+	var broken atomic.Bool
+	r.unreached = func(a netip.Addr) string {
+		if a.Is6() && broken.Load() {
+			return "eth0: Joining the solicited-node group failed."
+		}
+		return ""
+	}
+	r.Changed([]desired.Decision{owns(key, "node-a")}, nil)
+	eventually(t, "announced", func() bool { return c.condition(key).Status == metav1.ConditionTrue })
+	broken.Store(true)
+	r.Reached()
+	eventually(t, "the failure is told", func() bool { return c.condition(key).Status == metav1.ConditionFalse })
+	if got, want := c.condition(key).Message, "2001:db8::1: eth0: Joining the solicited-node group failed."; !strings.Contains(got, want) || strings.Contains(got, "192.0.2.1") {
+		t.Errorf("message %q, want one about %q alone", got, want)
+	}
+	broken.Store(false)
+	r.Reached()
+	eventually(t, "announced again", func() bool { return c.condition(key).Status == metav1.ConditionTrue })
+	quiet(t, c, r)
+	if n := count(c.writes(), "event default/web announceFailed"); n != 1 {
+		t.Errorf("%d warnings about one failure", n)
 	}
 }
 
