@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,7 +57,11 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	announcer, err := l2.New(l2.Config{Logger: log, Registerer: metrics.Registry, Refresh: refresh(o)})
+	var reporter *report.Reporter
+	announcer, err := l2.New(l2.Config{
+		Logger: log, Registerer: metrics.Registry, Refresh: refresh(o),
+		OnChange: func() { reporter.Reached() },
+	})
 	if err != nil {
 		return err
 	}
@@ -66,10 +72,11 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	links := link.New(link.Config{Logger: log, OnChange: func(all observed.Links) {
 		in.put(func(n *notes) { n.links = &all })
 	}})
-	reporter, err := report.New(report.Config{
+	reporter, err = report.New(report.Config{
 		Node: o.node, Pod: o.pod, Namespace: o.process.Namespace,
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
-		First: func() bool { return l.first.Load() },
+		First:     func() bool { return l.first.Load() },
+		Unreached: func(a netip.Addr) string { return unreached(announcer.ObservedAddress(a)) },
 	})
 	if err != nil {
 		return err
@@ -103,6 +110,23 @@ func startManager(ctx context.Context, mgr interface {
 		return nil
 	}
 	return err
+}
+
+// unreached says why no interface announces an address; "" if one does, or if
+// none should.
+func unreached(o observed.L2Address, wanted bool) string {
+	if !wanted || len(o.Interfaces) > 0 {
+		return ""
+	}
+	var why []string
+	for _, f := range o.Failures {
+		if f.Interface == "" {
+			why = append(why, f.Message)
+		} else {
+			why = append(why, f.Interface+": "+f.Message)
+		}
+	}
+	return strings.Join(why, " ")
 }
 
 // refresh is the period as layer 2 takes it.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/heraldlb/herald/speaker/observed"
 )
 
 // diary notes what happens in which order.
@@ -105,5 +107,22 @@ func TestAServerThatHangsIsNoFailure(t *testing.T) {
 	cancel()
 	if err := startManager(ctx, broken, log); err != nil {
 		t.Errorf("the manager was told to end, and %v ended the process with a failure", err)
+	}
+}
+
+func TestUnreachedNamesEachInterface(t *testing.T) {
+	failed := observed.L2Address{Failures: []observed.L2Failure{{Interface: "eth0", Message: "It is down."}, {Message: "No other."}}}
+	half := failed
+	half.Interfaces = []string{"eth1"}
+	for name, tt := range map[string]struct {
+		got, want string
+	}{
+		"none announces":       {unreached(failed, true), "eth0: It is down. No other."},
+		"one announces":        {unreached(half, true), ""},
+		"nobody asked for one": {unreached(observed.L2Address{}, false), ""},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: %q, want %q", name, tt.got, tt.want)
+		}
 	}
 }
