@@ -111,7 +111,7 @@ func slimNode(obj any) (any, error) {
 	return slim, nil
 }
 
-// slimPod keeps where a speaker runs and what its address is.
+// slimPod keeps where a speaker runs, what its address is and whether it serves.
 func slimPod(obj any) (any, error) {
 	p, ok := obj.(*corev1.Pod)
 	if !ok {
@@ -121,5 +121,10 @@ func slimPod(obj any) (any, error) {
 	slim.Labels = p.Labels
 	slim.Spec.NodeName = p.Spec.NodeName
 	slim.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			slim.Status.Conditions = []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		}
+	}
 	return slim, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -234,9 +235,16 @@ func (c caches) peers(ctx context.Context) ([]membership.Peer, error) {
 		}
 		// An address that cannot be read is one that is not there yet.
 		addr, _ := netip.ParseAddr(p.Status.PodIP)
-		peers = append(peers, membership.Peer{Node: p.Spec.NodeName, Addr: addr})
+		peers = append(peers, membership.Peer{Node: p.Spec.NodeName, Addr: addr, Ready: podReady(&p)})
 	}
 	return peers, nil
+}
+
+// podReady is what the cluster last heard of a pod's readiness.
+func podReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // callees returns what the ring asks for its peers. It waits for their part of

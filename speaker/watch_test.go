@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/membership"
 	"github.com/heraldlb/herald/speaker/observed"
 	"github.com/heraldlb/herald/speaker/report"
 )
@@ -80,6 +84,54 @@ func TestSlimNodeLosesNothingThatDecides(t *testing.T) {
 	}
 	want := observed.Node{Name: "node-a", Labels: full().Labels, NetworkUnavailable: true, Excluded: true}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// podList answers every list with pods as the cache would hold them.
+type podList struct {
+	client.Reader
+	pods []*corev1.Pod
+}
+
+func (l podList) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	for _, p := range l.pods {
+		slim, err := slimPod(p)
+		if err != nil {
+			return err
+		}
+		list.(*corev1.PodList).Items = append(list.(*corev1.PodList).Items, *slim.(*corev1.Pod))
+	}
+	return nil
+}
+
+func TestPeersAreTheSpeakersPods(t *testing.T) {
+	pod := func(node, ip string, phase corev1.PodPhase, conditions ...corev1.PodCondition) *corev1.Pod {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "speaker-" + node},
+			Spec:       corev1.PodSpec{NodeName: node},
+			Status:     corev1.PodStatus{Phase: phase, PodIP: ip, Conditions: conditions},
+		}
+	}
+	started := corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}
+	ready := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, Message: "long"}
+	waits := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}
+	got, err := caches{podList{pods: []*corev1.Pod{
+		pod("serves", "10.0.0.1", corev1.PodRunning, started, ready),
+		pod("waits", "fd00::2", corev1.PodRunning, started, waits),
+		pod("fresh", "", corev1.PodPending),
+		pod("ended", "10.0.0.4", corev1.PodFailed, ready),
+		pod("", "", corev1.PodPending),
+	}}}.peers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []membership.Peer{
+		{Node: "serves", Addr: netip.MustParseAddr("10.0.0.1"), Ready: true},
+		{Node: "waits", Addr: netip.MustParseAddr("fd00::2")},
+		{Node: "fresh"},
+	}
+	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

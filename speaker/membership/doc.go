@@ -21,12 +21,21 @@
 //   - Peers are listed but none could be joined within Grace: settled alone. A
 //     node that is cut off serves what it can.
 //   - A listed peer answers, but under another key: it is alive, and only the
-//     key is wrong. Then the side with more speakers settles; between equal
-//     sides the one that holds the first node name. The other side waits,
-//     announces nothing, and says so in Members.Waiting. So a wrong key never
-//     means that everybody is alive, nor that two sides own the same address.
+//     key is wrong. If it serves (Peer.Ready), this side waits, however many it
+//     is; a side whose own members serve goes on. If nobody serves yet, the side
+//     with more speakers settles; between equal sides the one that holds the
+//     first node name. Who waits announces nothing, and says so in
+//     Members.Waiting. So a wrong key never means that everybody is alive, nor
+//     that a speaker which starts takes an address from another that owns it.
 //     Only the answer to our own call of a listed peer counts; a stranger that
 //     throws packets at the port changes nothing.
+//
+// What remains is a split between sides that have both settled. If one node
+// never receives a new key, the others drop the old one after LearnWithin, and
+// each side then takes the other for dead: both announce, until the secret is
+// the same again. So do two sides that start within the moment that the cluster
+// takes to learn of a settled speaker that it is ready, if they did not hear of
+// each other before.
 //
 // Once settled, a ring stays settled: a serving node does not stop because a
 // secret vanished or a network broke.

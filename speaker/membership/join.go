@@ -112,9 +112,12 @@ func (r *Ring) listPeers(ctx context.Context) ([]Peer, bool) {
 	if r.facts.listedAt.IsZero() {
 		r.facts.listedAt = now
 	}
-	r.facts.listed = nil
+	r.facts.listed, r.facts.serving = nil, nil
 	for _, p := range peers {
 		r.facts.listed = append(r.facts.listed, p.Node)
+		if p.Ready {
+			r.facts.serving = append(r.facts.serving, p.Node)
+		}
 	}
 	r.refresh(now)
 	signal(r.wake)
@@ -122,12 +125,15 @@ func (r *Ring) listPeers(ctx context.Context) ([]Peer, bool) {
 }
 
 // missing returns the listed speakers that are not in the ring, in a random
-// order, and those of them that can be called now.
+// order but those first that serve, since their key decides whether this side
+// may; and those of them that can be called now.
 func (r *Ring) missing(peers []Peer) (nodes []string, callees []callee) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, i := range rand.Perm(len(peers)) {
-		p := peers[i]
+	peers = slices.Clone(peers)
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	slices.SortStableFunc(peers, func(a, b Peer) int { return rank(a) - rank(b) })
+	for _, p := range peers {
 		if _, ok := r.members[p.Node]; ok {
 			continue
 		}
@@ -137,6 +143,14 @@ func (r *Ring) missing(peers []Peer) (nodes []string, callees []callee) {
 		}
 	}
 	return nodes, callees[:min(len(callees), callsPerRound)]
+}
+
+// rank orders speakers to call.
+func rank(p Peer) int {
+	if p.Ready {
+		return 0
+	}
+	return 1
 }
 
 // behind returns the members whose state has been missing or old for a while.

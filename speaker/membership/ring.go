@@ -27,6 +27,9 @@ type Peer struct {
 	// Addr is where its gossip port listens. The zero value means that the
 	// speaker exists but has no address yet: it is waited for.
 	Addr netip.Addr
+	// Ready means that the speaker serves, as far as the cluster knows: it was
+	// settled and has not stopped since.
+	Ready bool
 }
 
 // Config is what a Ring needs. Node, Bind, Secret and Peers are mandatory.

@@ -405,6 +405,38 @@ func TestAWrongKeyKeepsOutAndHeals(t *testing.T) {
 	eventually(t, "healed without a restart", func() bool { return all[0].sees(0, 1, 2) && all[1].sees(0, 1, 2) }, all...)
 }
 
+// One node serves under the old key; the others come back with a new one.
+func TestSpeakersThatStartWaitForOneThatServes(t *testing.T) {
+	c := newCluster(t)
+	c.setSecret("new", 1, 2)
+	c.list(0)
+	serving := c.start(0)
+	eventually(t, "the first node to serve alone", func() bool { return serving.Members().Settled }, serving)
+	c.list(0, 1, 2)
+	c.mu.Lock()
+	c.peers[0].Ready = true
+	c.mu.Unlock()
+	late := []*speaker{c.start(1), c.start(2)}
+	for _, s := range append(late, serving) {
+		s.SetInterfaces(nil)
+	}
+	for _, s := range late {
+		eventually(t, "two that start to wait for the one that serves", func() bool {
+			m := s.Members()
+			return !m.Settled && len(m.Members) == 2 && strings.Contains(m.Waiting, "A speaker that serves answers under another gossip key ("+name(0)+")")
+		}, late...)
+	}
+	c.mu.Lock()
+	c.peers[0].Ready = false
+	c.mu.Unlock()
+	for _, s := range late {
+		s.Refresh()
+	}
+	for _, s := range late {
+		eventually(t, "the two to settle once the one serves no more", func() bool { return s.Members().Settled }, late...)
+	}
+}
+
 func TestARotationLosesNobody(t *testing.T) {
 	c := newCluster(t)
 	all := c.startAll(3)

@@ -16,6 +16,8 @@ type facts struct {
 	listErr  string
 	// listed are the other speakers' nodes by the last list.
 	listed []string
+	// serving are those of them that serve, as far as the cluster knows.
+	serving []string
 	// alive are the other nodes of the ring.
 	alive []string
 	// joinedAt is when the ring first had another member, zero before.
@@ -65,11 +67,17 @@ func (f facts) settle(self string, now time.Time, t timing) (ok bool, waiting st
 	return true, "", time.Time{}
 }
 
-// settleAgainst is the rule for a ring that is split by keys.
+// settleAgainst is the rule for a ring that is split by keys. Who starts never
+// outvotes who serves; between sides that all start, the count decides.
 func (f facts) settleAgainst(other []string, self string, now time.Time, t timing) (bool, string, time.Time) {
+	serves := func(node string) bool { return slices.Contains(f.serving, node) }
+	if i := slices.IndexFunc(other, serves); i >= 0 {
+		return false, fmt.Sprintf("A speaker that serves answers under another gossip key (%s); this one waits, however many wait with it. Give all speakers the same secret.",
+			other[i]), now.Add(t.evidence)
+	}
 	ours := slices.Sorted(slices.Values(append(slices.Clone(f.alive), self)))
 	win := len(ours) > len(other) || len(ours) == len(other) && ours[0] < other[0]
-	if !win {
+	if !win && !slices.ContainsFunc(f.alive, serves) {
 		return false, fmt.Sprintf("Speakers answer under another gossip key (%s); this side has %d of them and waits. Give all speakers the same secret.",
 			strings.Join(other, ", "), len(ours)), now.Add(t.evidence)
 	}

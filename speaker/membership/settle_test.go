@@ -43,6 +43,13 @@ func TestSettle(t *testing.T) {
 		{"one against one: the second name waits", facts{keyed: true, listedAt: t0, listed: []string{"a"}, foreign: foreign("a")}, 10 * time.Second, false, "another gossip key", 55 * time.Second},
 		{"two against two: the side of the first name serves", facts{keyed: true, listedAt: t0, listed: []string{"a", "x", "y"}, alive: []string{"a"}, joinedAt: t0, foreign: foreign("x", "y")}, time.Second, true, "", 0},
 		{"three keys for three nodes: nobody has the most", facts{keyed: true, listedAt: t0, listed: []string{"n", "o"}, foreign: foreign("n", "o")}, time.Minute / 2, false, "another gossip key", 75 * time.Second},
+		{"the other key's only speaker serves: three that start wait", facts{keyed: true, listedAt: t0, listed: []string{"a", "b", "x"}, serving: []string{"x"}, alive: []string{"a", "b"}, joinedAt: t0, foreign: foreign("x")}, 20 * time.Second, false, "A speaker that serves answers under another gossip key (x)", 65 * time.Second},
+		{"the first name of equal sides waits for one that serves", facts{keyed: true, listedAt: t0, listed: []string{"z"}, serving: []string{"z"}, foreign: foreign("z")}, 10 * time.Second, false, "that serves answers under another gossip key (z)", 55 * time.Second},
+		{"its own side serves: it follows, though the others that start are more", facts{keyed: true, listedAt: t0, listed: []string{"a", "x", "y", "z"}, serving: []string{"a"}, alive: []string{"a"}, joinedAt: t0, foreign: foreign("x", "y", "z")}, time.Second, true, "", 0},
+		{"its own side serves, and others may follow", facts{keyed: true, listedAt: t0, listed: []string{"a", "x", "y", "z"}, serving: []string{"a"}, alive: []string{"a"}, joinedAt: t0, foreign: foreign("x", "y", "z")}, 100 * time.Millisecond, false, "another gossip key", 250 * time.Millisecond},
+		{"both sides serve: who starts joins neither", facts{keyed: true, listedAt: t0, listed: []string{"a", "b", "x"}, serving: []string{"a", "b", "x"}, alive: []string{"a", "b"}, joinedAt: t0, foreign: foreign("x")}, 20 * time.Second, false, "(x)", 65 * time.Second},
+		{"one that serves and does not answer under another key is dead or on its way", facts{keyed: true, listedAt: t0, listed: []string{"a", "x"}, serving: []string{"a", "x"}, alive: []string{"a"}, joinedAt: t0}, time.Second, true, "", 0},
+		{"what served has not been heard of for long", facts{keyed: true, listedAt: t0, listed: []string{"a"}, serving: []string{"a"}, foreign: foreign("a")}, 45 * time.Second, true, "", 0},
 		{"the other key has not been heard of for long", facts{keyed: true, listedAt: t0, listed: []string{"a"}, foreign: foreign("a")}, 45 * time.Second, true, "", 0},
 		{"a foreign key of a node that the cluster does not list counts for nothing", facts{keyed: true, listedAt: t0, foreign: foreign("stranger")}, 0, true, "", 0},
 		{"a foreign key of a node that has joined since", facts{keyed: true, listedAt: t0, listed: []string{"a"}, alive: []string{"a"}, joinedAt: t0, foreign: foreign("a")}, 0, true, "", 0},
@@ -66,32 +73,85 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// Whatever the sides, at most one of them settles.
+// Whatever the sides, and whoever serves already, no two sides serve: if nobody
+// did, exactly one side settles; if one did, it stays the only one; and where
+// two already serve, no third does.
 func TestAtMostOneSideOfASplitSettles(t *testing.T) {
 	tm := timing{grace: time.Second, gather: time.Second, evidence: time.Hour}
 	t0 := time.Unix(1000, 0)
 	nodes := []string{"a", "b", "c", "d", "e"}
-	for split := range 1 << len(nodes) {
-		settled := map[int]bool{}
-		for i, self := range nodes {
-			f := facts{keyed: true, listedAt: t0, foreign: map[string]time.Time{}}
-			for j, n := range nodes {
-				if i == j {
-					continue
-				}
-				f.listed = append(f.listed, n)
-				if split>>i&1 == split>>j&1 {
-					f.alive, f.joinedAt = append(f.alive, n), t0
-				} else {
-					f.foreign[n] = t0
+	has := func(set, i int) bool { return set>>i&1 == 1 }
+	// side is a word of the node's two key bits: up to three sides.
+	for sides := range 1 << (2 * len(nodes)) {
+		side := func(i int) int { return min(sides>>(2*i)&3, 2) }
+		for serving := range 1 << len(nodes) {
+			serve, start, settled := map[int]bool{}, map[int]bool{}, map[int]bool{}
+			for i := range nodes {
+				if has(serving, i) {
+					serve[side(i)] = true
 				}
 			}
-			if ok, _, _ := f.settle(self, t0.Add(time.Minute), tm); ok {
-				settled[split>>i&1] = true
+			for i, self := range nodes {
+				if has(serving, i) {
+					continue // it settled before
+				}
+				start[side(i)] = true
+				if f := factsOf(nodes, i, side, func(j int) bool { return has(serving, j) }, t0); settles(f, self, t0, tm) {
+					settled[side(i)] = true
+				}
 			}
-		}
-		if len(settled) != 1 {
-			t.Errorf("split %05b: %d sides settled, want 1", split, len(settled))
+			switch len(serve) {
+			case 0:
+				if len(settled) > 1 {
+					t.Fatalf("sides %010b: %d sides settled, want at most 1", sides, len(settled))
+				}
+				if keys := sidesOf(nodes, side); keys <= 2 && len(settled) != 1 {
+					t.Fatalf("sides %010b: no side settled, want 1 of %d", sides, keys)
+				}
+			case 1:
+				for s := range start {
+					if settled[s] != serve[s] {
+						t.Fatalf("sides %010b, serving %05b: side %d settled: %v, want only who starts on the side that serves", sides, serving, s, settled[s])
+					}
+				}
+			default:
+				if len(settled) > 0 {
+					t.Fatalf("sides %010b, serving %05b: somebody settled beside two sides that serve", sides, serving)
+				}
+			}
 		}
 	}
+}
+
+// factsOf is what node i knows when it has heard of all others.
+func factsOf(nodes []string, i int, side func(int) int, serves func(int) bool, t0 time.Time) facts {
+	f := facts{keyed: true, listedAt: t0, foreign: map[string]time.Time{}}
+	for j, n := range nodes {
+		if i == j {
+			continue
+		}
+		f.listed = append(f.listed, n)
+		if serves(j) {
+			f.serving = append(f.serving, n)
+		}
+		if side(i) == side(j) {
+			f.alive, f.joinedAt = append(f.alive, n), t0
+		} else {
+			f.foreign[n] = t0
+		}
+	}
+	return f
+}
+
+func settles(f facts, self string, t0 time.Time, tm timing) bool {
+	ok, _, _ := f.settle(self, t0.Add(time.Minute), tm)
+	return ok
+}
+
+func sidesOf(nodes []string, side func(int) int) int {
+	keys := map[int]bool{}
+	for i := range nodes {
+		keys[side(i)] = true
+	}
+	return len(keys)
 }
