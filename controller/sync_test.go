@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,9 +167,9 @@ func TestRetriesDoNotMultiply(t *testing.T) {
 		f := newFakeCluster()
 		f.putPool("main", "10.0.0.0/24")
 		begin(t, f)
-		tries := 0
+		var tries atomic.Int64
 		f.setRefuse(func(service.Key) error {
-			tries++
+			tries.Add(1)
 			return errors.New("the API server is away")
 		})
 		for i := range 100 {
@@ -176,9 +177,9 @@ func TestRetriesDoNotMultiply(t *testing.T) {
 			rest(100 * time.Millisecond)
 		}
 		rest(10 * time.Minute)
-		before := tries
+		before := tries.Load()
 		rest(10 * time.Minute)
-		if n := tries - before; n < 15 || n > 25 {
+		if n := tries.Load() - before; n < 15 || n > 25 {
 			t.Errorf("%d tries in ten minutes, want one every %s", n, lastRetry)
 		}
 		f.setRefuse(nil)
