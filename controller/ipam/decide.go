@@ -136,11 +136,31 @@ func (a *Allocator) complete(e *entry, need need) (Decision, bool) {
 		return a.assigned(e), true
 	}
 	if need.prefer {
+		if e.lost != nil && a.movePair(e) {
+			return a.assigned(e), true
+		}
 		no := &Refusal{reason.OneFamilyOnly, fmt.Sprintf("the Service prefers dual stack; pool %q has no free %s address", e.pool.cfg.Name, missing)}
 		return a.refuse(e, no, waits{pools: []*pool{e.pool}, kind: kind, sharing: sharingOf(e.svc)}), true
 	}
 	a.drop(e, &Refusal{reason.FamilyMismatch, fmt.Sprintf("the Service requires dual stack; it held %s, and pool %q has no free %s address", e.addrs[0], e.pool.cfg.Name, missing)})
 	return Decision{}, false
+}
+
+// movePair gives a Service that just lost one address of a pair a new pair from
+// another pool, if there is one.
+func (a *Allocator) movePair(e *entry) bool {
+	if e.svc.WantPool != "" {
+		return false
+	}
+	for _, p := range slices.Concat(a.pinnedFor(e.svc), a.unpinned) {
+		a4, ok4 := a.pick(p.v4, e.svc)
+		a6, ok6 := a.pick(p.v6, e.svc)
+		if ok4 && ok6 {
+			a.detach(e)
+			return a.settleOn(e, p, a4, a6)
+		}
+	}
+	return false
 }
 
 // join adds a second address to what the Service holds, IPv4 first.
@@ -319,20 +339,39 @@ func (a *Allocator) keep(e *entry, need need) {
 		e.unread = false
 		if status := svc.Addresses; len(status) > 0 && !subset(status, e.addrs) &&
 			(len(e.addrs) == 0 || !sameAddrs(e.addrs, svc.WantAddresses)) {
-			no := a.take(e, status, need)
-			if no == nil {
+			if len(e.addrs) == 0 {
+				e.lost = a.takeAny(e, status, need)
 				return
 			}
-			if len(e.addrs) == 0 {
-				e.lost = no
+			if a.take(e, status, need) == nil {
+				return
 			}
 		}
 	}
 	if len(e.addrs) > 0 {
-		if no := a.take(e, e.addrs, need); no != nil {
-			a.drop(e, no)
+		held := e.addrs
+		if no := a.takeAny(e, held, need); no != nil {
+			if sameAddrs(e.addrs, held) {
+				a.drop(e, no)
+			}
+			e.lost = no
 		}
 	}
+}
+
+// takeAny is take, but a Service that merely prefers a pair is left with one of
+// two addresses where it may not hold both. It then still says why.
+func (a *Allocator) takeAny(e *entry, addrs []netip.Addr, need need) *Refusal {
+	no := a.take(e, addrs, need)
+	if no == nil || !need.prefer || len(addrs) < 2 {
+		return no
+	}
+	for i := range addrs {
+		if a.take(e, addrs[i:i+1], need) == nil {
+			return no
+		}
+	}
+	return no
 }
 
 // take makes the Service hold exactly those of the addresses that it needs, or
@@ -399,7 +438,7 @@ func (a *Allocator) outlives(e *entry, p *pool) bool {
 // unreadable returns the first request of the Service that cannot be understood.
 func unreadable(svc *service.Service) *Refusal {
 	for _, p := range svc.Problems {
-		if p.Reason == reason.InvalidRequest || p.Reason == reason.FamilyMismatch {
+		if p.Reason == reason.InvalidRequest {
 			return &Refusal{p.Reason, p.Field + ": " + p.Message}
 		}
 	}

@@ -310,6 +310,13 @@ func TestFamilies(t *testing.T) {
 		"one of each, IPv4 first, whatever ipFamilies says": func(s *story) {
 			s.pool("p", "fd00::/126 10.0.0.0/30").service("a", prefer6).service("b", require).expect("a=10.0.0.0,fd00::", "b=10.0.0.1,fd00::1")
 		},
+		"who prefers a pair keeps the address whose range stays": func(s *story) {
+			s.pool("p", "10.0.0.0/29 fd00::/126").service("gone").service("a", prefer).service("b", prefer).service("c", prefer).remove("gone")
+			s.expect("a=10.0.0.1,fd00::", "b=10.0.0.2,fd00::1", "c=10.0.0.3,fd00::2")
+			s.pool("p", "10.0.0.0/29").expect("a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3").refused("b", reason.OneFamilyOnly, "IPv6")
+			s.pool("p", "10.0.0.0/29 fd01::/126").expect("a=10.0.0.1,fd01::", "b=10.0.0.2,fd01::1", "c=10.0.0.3,fd01::2")
+			s.pool("p", "fd01::/126").expect("a=fd01::", "b=fd01::1", "c=fd01::2")
+		},
 		"both from one pool, even where two pools have one each": func(s *story) {
 			s.pool("a4", "10.0.0.0/30").pool("b6", "fd00::/126").pool("c", "10.1.0.0/30 fd01::/126").service("a", require).service("b", prefer)
 			s.expect("a=10.1.0.0,fd01::", "b=10.1.0.1,fd01::1")
