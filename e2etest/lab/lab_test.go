@@ -113,6 +113,8 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
+      topologySpreadConstraints:
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}
       containers:
       - {name: echo, image: ` + EchoImage + `}
 ---
