@@ -28,10 +28,10 @@ func (c Change) Empty() bool {
 
 // Flush decides again on everything that events have touched.
 func (x *Index) Flush() Change {
-	todo := x.takeDirty()
-	ballots := make([]plan.Ballot, len(todo))
-	elections := make([]plan.Election, len(todo))
-	for i, g := range todo {
+	due := x.takeDirty()
+	ballots := make([]plan.Ballot, len(due))
+	elections := make([]plan.Election, len(due))
+	for i, g := range due {
 		ballots[i] = x.cluster.Ballot(g.services)
 		elections[i] = g.election
 	}
@@ -42,10 +42,10 @@ func (x *Index) Flush() Change {
 	touched := x.orphans
 	x.orphans = nil
 	var decisions []desired.Decision
-	for i, g := range todo {
+	for i, g := range due {
 		g.election = elections[i]
 		decisions = ballots[i].Decide(decisions[:0], &g.election, x.self)
-		change.Decisions = g.keep(change.Decisions, decisions, len(todo)-i)
+		change.Decisions = g.keep(change.Decisions, decisions, len(due)-i)
 		touched = append(touched, g.announced...)
 		g.announced = g.announced[:0]
 		if g.election.Winner() == x.self {
@@ -63,16 +63,16 @@ func (x *Index) Flush() Change {
 // the facts.
 func (x *Index) takeDirty() []*group {
 	x.compile()
-	todo := x.dirty
+	due := x.dirty
 	x.dirty = nil
-	for _, g := range todo {
+	for _, g := range due {
 		g.dirty = false
 	}
 	if x.all {
 		x.all = false
 		return slices.Collect(maps.Keys(x.groups))
 	}
-	return slices.DeleteFunc(todo, func(g *group) bool { return g.gone })
+	return slices.DeleteFunc(due, func(g *group) bool { return g.gone })
 }
 
 // compile brings the cluster up to date. If it had to, every group is dirty.

@@ -16,19 +16,19 @@ func newMetrics(reg prometheus.Registerer, r *Reporter) *metrics {
 	m := &metrics{
 		updates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "metallb_k8s_client_updates_total",
-			Help: "Number of k8s object updates that have been processed.",
+			Help: "Number of changes of Kubernetes objects that were processed.",
 		}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "metallb_k8s_client_update_errors_total",
-			Help: "Number of k8s object updates that failed for some reason.",
+			Help: "Number of changes that could not be processed or written.",
 		}),
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "metallb_k8s_client_config_loaded_bool",
-			Help: "1 if the configuration was successfully loaded at least once.",
+			Help: "1 once the configuration has been read.",
 		}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "metallb_k8s_client_config_stale_bool",
-			Help: "1 if a part of the configuration is not used, because of an error in it.",
+			Help: "1 while a part of the configuration cannot be used.",
 		}),
 	}
 	if reg != nil {
