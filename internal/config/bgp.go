@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -29,46 +31,65 @@ type BGPAdvertisement struct {
 	Peers []string
 	// ServiceSelectors are OR-ed; empty selects every Service.
 	ServiceSelectors []labels.Selector
+	// Prepend is how many more times than usual the local AS is in the path.
+	Prepend uint8
+	// MED is the MULTI_EXIT_DISC, nil for none.
+	MED *uint32
+	// WeightByEndpoints attaches the link-bandwidth community, in proportion to
+	// the endpoints that a node has.
+	WeightByEndpoints bool
+	// ServiceMay are the attributes that a Service may set by annotation.
+	ServiceMay ServiceAttributes
 }
 
-// Community is a standard (RFC 1997) or a large (RFC 8092) BGP community.
-// Values are comparable.
+// ServiceAttributes is a set of attributes that a Service may set.
+type ServiceAttributes uint8
+
+// The attributes.
+const (
+	ServiceCommunities ServiceAttributes = 1 << iota
+	ServiceLocalPref
+	ServiceMED
+	ServicePrepend
+)
+
+// Has tells whether all of want are in the set.
+func (s ServiceAttributes) Has(want ServiceAttributes) bool { return s&want == want }
+
+// CommunityKind tells the BGP communities apart.
+type CommunityKind uint8
+
+// The kinds: RFC 1997, RFC 8092 and RFC 4360.
+const (
+	StandardCommunity CommunityKind = iota
+	LargeCommunity
+	ExtendedCommunity
+)
+
+// Community is a BGP community. Values are comparable.
 type Community struct {
-	// Large tells the two apart.
-	Large bool
-	// Fields are the two numbers of a standard community (the third is 0), or
-	// the three of a large one.
+	Kind CommunityKind
+	// Fields are the two numbers of a standard community (the third is 0), the
+	// three of a large one, or the octets of an extended one, four in each of
+	// the first two, in network order.
 	Fields [3]uint32
 }
 
-// String writes the community as objects do: 64512:100 or large:64512:1:2.
+// String writes the community as objects do: 64512:100, large:64512:1:2, or
+// ext: and eight octets in hexadecimal.
 func (c Community) String() string {
-	if c.Large {
+	switch c.Kind {
+	case LargeCommunity:
 		return fmt.Sprintf("large:%d:%d:%d", c.Fields[0], c.Fields[1], c.Fields[2])
+	case ExtendedCommunity:
+		return fmt.Sprintf("ext:%08x%08x", c.Fields[0], c.Fields[1])
 	}
 	return fmt.Sprintf("%d:%d", c.Fields[0], c.Fields[1])
 }
 
-// Compare orders communities: standard ones first, then by their numbers.
+// Compare orders communities: by kind, then by their numbers.
 func (c Community) Compare(o Community) int {
-	switch {
-	case c == o:
-		return 0
-	case c.Large != o.Large:
-		if o.Large {
-			return -1
-		}
-		return 1
-	}
-	for i := range c.Fields {
-		if c.Fields[i] != o.Fields[i] {
-			if c.Fields[i] < o.Fields[i] {
-				return -1
-			}
-			return 1
-		}
-	}
-	return 0
+	return cmp.Or(cmp.Compare(c.Kind, o.Kind), slices.Compare(c.Fields[:], o.Fields[:]))
 }
 
 // DynamicASN says which AS numbers of a peer are accepted.
@@ -117,6 +138,13 @@ type Peer struct {
 	EBGPMultiHop    bool
 	VRF             string
 	DualStack       bool
+	// TTLSecurity drops what did not come from the next hop (GTSM, RFC 5082).
+	TTLSecurity bool
+	// Passive waits for the peer to dial.
+	Passive bool
+	// Prefix is where dynamic neighbours dial from; they are passive. Invalid
+	// for all other peers. Exactly one of Address, Interface and Prefix is set.
+	Prefix netip.Prefix
 }
 
 // BFDProfile is one BFDProfile object, with defaults in place of what is unset.
@@ -127,4 +155,9 @@ type BFDProfile struct {
 	EchoInterval                      time.Duration
 	EchoMode, PassiveMode             bool
 	MinimumTTL                        uint8
+	// AuthSecret names the Secret that holds the key, "" where packets are not
+	// authenticated; AuthMeticulous and AuthKeyID say how (RFC 5880, section 6.7).
+	AuthSecret     string
+	AuthMeticulous bool
+	AuthKeyID      uint8
 }

@@ -42,7 +42,10 @@ func parseCommunity(text string) (Community, error) {
 	if len(fields) != count {
 		return Community{}, fmt.Errorf("invalid community value %q: expected community to be of format %s", text, format)
 	}
-	c := Community{Large: large}
+	var c Community
+	if large {
+		c.Kind = LargeCommunity
+	}
 	for i, f := range fields {
 		n, err := strconv.ParseUint(f, 10, bits)
 		if err != nil {

@@ -89,11 +89,24 @@ type Service struct {
 	// address (hostname-only entries included).
 	BadIngress bool
 
+	// BGP are the attributes asked for by annotation. They count where a
+	// BGPAdvertisement allows it.
+	BGP BGP
+
 	// Problems are the requests that could not be understood.
 	Problems []Problem
 	// DeprecatedAnnotations are the keys with the old metallb.universe.tf
 	// prefix, sorted.
 	DeprecatedAnnotations []string
+}
+
+// BGP are attributes that a Service asks for; the zero value asks for none.
+type BGP struct {
+	// Communities are literals or names, as in a BGPAdvertisement.
+	Communities []string
+	LocalPref   *uint32
+	MED         *uint32
+	Prepend     *uint8
 }
 
 // A Problem is a part of a Service that cannot be understood.

@@ -48,6 +48,12 @@ type Decision struct {
 	Reason     reason.Reason
 	// Message is the sentence for people; it names what the reason leaves open.
 	Message string
+	// Peers are the names of the BGPPeers that this node advertises the Service
+	// to, sorted; none over layer 2.
+	Peers []string
+	// Advertisers are, on the node that reports, all nodes that advertise the
+	// Service over BGP, in name order; none over layer 2.
+	Advertisers []Advertiser
 	// Reports is true on the one node that tells the outcome on the Service
 	// itself (condition, announceFailed event): its owner or, if nobody owns
 	// it, the node that knows the cluster and whose reason explains most. No node
