@@ -199,3 +199,33 @@ func TestContestedAddressIsAnnouncedAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestForeignStationsAreLoggedATimeOrTen(t *testing.T) {
+	var q quota
+	say := func(now int64, times int) (said int, unsaid uint64) {
+		for range times {
+			ok, left := q.take(now)
+			if ok {
+				said++
+			}
+			unsaid += left
+		}
+		return said, unsaid
+	}
+	for _, step := range []struct {
+		now    int64
+		times  int
+		said   int
+		unsaid uint64
+	}{
+		{now: 1000, times: 4, said: 4},
+		{now: 1029, times: 1000, said: 6},
+		{now: 1031, times: 1, said: 1, unsaid: 994},
+		{now: 1032, times: 20, said: 9},
+		{now: 2000, times: 1, said: 1, unsaid: 11},
+	} {
+		if said, unsaid := say(step.now, step.times); said != step.said || unsaid != step.unsaid {
+			t.Errorf("at %d: %d lines that own up to %d unsaid ones, want %d and %d", step.now, said, unsaid, step.said, step.unsaid)
+		}
+	}
+}

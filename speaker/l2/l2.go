@@ -46,6 +46,8 @@ type Announcer struct {
 	ports    atomic.Pointer[ports]
 	failures atomic.Pointer[map[membership]error]
 	wake     chan struct{}
+	// foreignQuota bounds what is logged of other stations, over all addresses.
+	foreignQuota quota
 
 	// mu orders writers of the table and the ports, and guards the note of
 	// what the loop has to look at.
