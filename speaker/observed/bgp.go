@@ -29,6 +29,9 @@ const (
 type Session struct {
 	// Peer is the name of the BGPPeer. The sessions of dynamic neighbours share it.
 	Peer string
+	// Dynamic is true for a neighbour that dialled from the peer's prefix: of
+	// these there may be many, told apart by Remote, and of all others one.
+	Dynamic bool
 	// Remote is the peer's address, with a zone if it is link-local; Local is
 	// ours. Each is invalid while it is not known.
 	Remote, Local netip.Addr
