@@ -15,15 +15,22 @@ import (
 // Change is what became different since the last Flush.
 type Change struct {
 	L2 desired.L2Change
+	// BGP is what the peers are told; it is empty in a cluster without BGP.
+	BGP desired.BGPChange
 	// Decisions are those that are new or different, in no order.
 	Decisions []desired.Decision
+	// Dropped are Decisions that are no more though their Service is still
+	// there, such as the one over BGP when its pool lost its last
+	// BGPAdvertisement. Those of Services in Removed are not in it.
+	Dropped []desired.Subject
 	// Removed are the Services that left the index, in the order of names.
 	Removed []service.Key
 }
 
 // Empty tells whether nothing changed.
 func (c Change) Empty() bool {
-	return len(c.L2.Announce) == 0 && len(c.L2.Withdraw) == 0 && len(c.Decisions) == 0 && len(c.Removed) == 0
+	return len(c.L2.Announce) == 0 && len(c.L2.Withdraw) == 0 && len(c.BGP) == 0 &&
+		len(c.Decisions) == 0 && len(c.Dropped) == 0 && len(c.Removed) == 0
 }
 
 // Flush decides again on everything that events have touched.
