@@ -7,6 +7,8 @@
 // and never renamed: operators alert on it.
 package reason
 
+import "slices"
+
 // A Reason is a CamelCase word that names why something is, or is not, so.
 // The zero value means "no reason was given" and is never published.
 type Reason string
@@ -23,15 +25,13 @@ type Entry struct {
 // All returns every reason, those of the assignment first, in the order of the
 // documentation.
 func All() []Entry {
-	all := make([]Entry, 0, len(assignment)+len(announcement))
-	all = append(all, assignment...)
-	return append(all, announcement...)
+	return slices.Concat(assignment, announcement, session)
 }
 
 // Sentence returns what r means, or "" for a reason that is not in the
 // catalogue (a programming error that the package's test finds).
 func (r Reason) Sentence() string {
-	for _, list := range [][]Entry{assignment, announcement} {
+	for _, list := range [][]Entry{assignment, announcement, session} {
 		for i := range list {
 			if list[i].Reason == r {
 				return list[i].Sentence
