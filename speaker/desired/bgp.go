@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
@@ -75,6 +76,15 @@ type Session struct {
 	Key string
 	// ID is the BGP identifier: an IPv4 address, never invalid.
 	ID netip.Addr
+}
+
+// Refusal says why there can be no session with a peer that selects this node.
+type Refusal struct {
+	// Peer is the name of the BGPPeer.
+	Peer   string
+	Reason reason.Reason
+	// Message is a sentence for people.
+	Message string
 }
 
 // BFD is the whole wanted state of the BFD room.
