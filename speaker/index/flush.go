@@ -49,10 +49,16 @@ func (x *Index) Flush() Change {
 	touched := x.orphans
 	x.orphans = nil
 	var decisions []desired.Decision
+	var offers []plan.Offer
+	said := sameness{}
 	for i, g := range due {
 		g.election = elections[i]
 		decisions = ballots[i].Decide(decisions[:0], &g.election, x.self)
-		change.Decisions = g.keep(change.Decisions, decisions, len(due)-i)
+		change.keep(g, decisions, len(due)-i, said)
+		for k, e := range g.entries {
+			offers = ballots[i].Offers(offers[:0], k, x.self)
+			x.bgp.claim(e, offers)
+		}
 		touched = append(touched, g.announced...)
 		g.announced = g.announced[:0]
 		if g.election.Winner() == x.self {
@@ -60,6 +66,7 @@ func (x *Index) Flush() Change {
 			g.announced = appendAnnounced(g.announced, g.services, now)
 		}
 	}
+	change.BGP = x.bgp.flush()
 	change.L2 = x.swap(touched, now)
 	change.Removed = slices.SortedFunc(maps.Keys(x.removed), compareKeys)
 	x.removed = nil
@@ -95,21 +102,45 @@ func (x *Index) compile() {
 	x.cluster, x.stale, x.all = plan.Compile(facts), false, true
 }
 
-// keep stores decisions and appends those that differ from the last ones. The
-// groups that are left say how many may come at most, more or less.
-func (g *group) keep(to, decisions []desired.Decision, left int) []desired.Decision {
-	for i := range decisions {
-		d, e := &decisions[i], g.entries[i]
-		if equalDecisions(&e.decision, d) {
-			continue
-		}
-		e.decision = *d
-		if to == nil {
-			to = make([]desired.Decision, 0, left)
-		}
-		to = append(to, *d)
+// place is where an entry keeps what was decided over a protocol.
+func place(p desired.Protocol) int {
+	if p == desired.BGP {
+		return 1
 	}
-	return to
+	return 0
+}
+
+// keep stores the decisions on a group, which are in the order of its entries,
+// and takes in those that differ from the last ones. The groups that are left
+// say how many may come at most, more or less.
+func (c *Change) keep(g *group, decisions []desired.Decision, left int, said sameness) {
+	for _, e := range g.entries {
+		var now [2]*desired.Decision
+		for len(decisions) > 0 && decisions[0].Service == e.service.Key {
+			now[place(decisions[0].Protocol)] = &decisions[0]
+			decisions = decisions[1:]
+		}
+		for i, d := range now {
+			last := e.decisions[i]
+			switch {
+			case d == nil && last == nil:
+			case d == nil:
+				e.decisions[i] = nil
+				c.Dropped = append(c.Dropped, desired.Subject{Service: e.service.Key, Protocol: [...]desired.Protocol{desired.Layer2, desired.BGP}[i]})
+			case last != nil && said.equal(last, d):
+			default:
+				if last == nil {
+					last = new(desired.Decision)
+					e.decisions[i] = last
+				}
+				*last = *d
+				if c.Decisions == nil {
+					c.Decisions = make([]desired.Decision, 0, left)
+				}
+				c.Decisions = append(c.Decisions, *d)
+			}
+		}
+	}
 }
 
 // appendAnnounced appends the addresses of the group that are in l2.
@@ -155,10 +186,30 @@ func equalInterfaces(a, b []string) bool {
 	return (a == nil) == (b == nil) && slices.Equal(a, b)
 }
 
-func equalDecisions(a, b *desired.Decision) bool {
+// sameness remembers which lists of advertisers were found to be equal: most
+// Services of a pool share one, and it can be as long as the cluster is big.
+type sameness map[[2]*desired.Advertiser]bool
+
+func (s sameness) equal(a, b *desired.Decision) bool {
 	return a.Service == b.Service && a.Protocol == b.Protocol && a.Announce == b.Announce &&
 		a.Owner == b.Owner && a.Reason == b.Reason && a.Message == b.Message && a.Reports == b.Reports &&
-		slices.Equal(a.Addresses, b.Addresses) && equalInterfaces(a.Interfaces, b.Interfaces)
+		a.Outcome == b.Outcome && slices.Equal(a.Addresses, b.Addresses) && equalInterfaces(a.Interfaces, b.Interfaces) &&
+		slices.Equal(a.Peers, b.Peers) && s.advertisers(a.Advertisers, b.Advertisers)
+}
+
+func (s sameness) advertisers(a, b []desired.Advertiser) bool {
+	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	pair := [2]*desired.Advertiser{&a[0], &b[0]}
+	same, known := s[pair]
+	if !known {
+		same = slices.EqualFunc(a, b, func(x, y desired.Advertiser) bool {
+			return x.Node == y.Node && slices.Equal(x.Peers, y.Peers)
+		})
+		s[pair] = same
+	}
+	return same
 }
 
 func compareKeys(a, b service.Key) int {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/heraldlb/herald/internal/service"
+	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/plan"
 )
 
@@ -12,10 +13,9 @@ import (
 // here; for any other call Delete.
 func (x *Index) Set(s plan.Service) {
 	e, ok := x.services[s.Key]
-	if ok && e.service.Service == s.Service && equalEndpoints(e.service.Endpoints, s.Endpoints) {
+	if ok && e.service.Service == s.Service && x.equalEndpoints(e.service.Endpoints, s.Endpoints) {
 		return
 	}
-	delete(x.removed, s.Key)
 	if ok && slices.Equal(e.service.Holds(), s.Holds()) && e.service.Created.Equal(s.Created) {
 		// It stays where it is in its group.
 		e.service = s
@@ -31,6 +31,16 @@ func (x *Index) Set(s plan.Service) {
 	} else {
 		e = &entry{service: s}
 		x.services[s.Key] = e
+		if old := x.removed[s.Key]; old != nil {
+			// It is another one of that name. What was said of the old one is to be
+			// said again, or to be dropped.
+			for i, d := range old.decisions {
+				if d != nil {
+					e.decisions[i] = &desired.Decision{}
+				}
+			}
+			delete(x.removed, s.Key)
+		}
 	}
 	for _, a := range s.Holds() {
 		for _, other := range x.holders[a] {
@@ -44,9 +54,9 @@ func (x *Index) Set(s plan.Service) {
 }
 
 // equalEndpoints tells whether two answers to "who can serve" are the same.
-// How many endpoints a node has decides nothing.
-func equalEndpoints(a, b service.Endpoints) bool {
-	if a.Any != b.Any || len(a.Nodes) != len(b.Nodes) {
+// How many a node has matters to this node alone, for its weight.
+func (x *Index) equalEndpoints(a, b service.Endpoints) bool {
+	if a.Any != b.Any || len(a.Nodes) != len(b.Nodes) || a.Nodes[x.self] != b.Nodes[x.self] {
 		return false
 	}
 	for node := range a.Nodes {
@@ -66,9 +76,10 @@ func (x *Index) Delete(key service.Key) {
 	x.release(e)
 	delete(x.services, key)
 	if x.removed == nil {
-		x.removed = map[service.Key]struct{}{}
+		x.removed = map[service.Key]*entry{}
 	}
-	x.removed[key] = struct{}{}
+	x.removed[key] = e
+	x.bgp.claim(e, nil)
 	x.regroup([]*group{e.group}, nil)
 }
 

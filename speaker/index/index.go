@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/service"
@@ -29,17 +30,22 @@ type Index struct {
 	dirty      []*group
 	// orphans are addresses that were announced for groups that are gone.
 	orphans []netip.Addr
-	// removed is nil until a Service is removed.
-	removed map[service.Key]struct{}
+	// removed are the entries of Services that were removed, nil until one is.
+	removed map[service.Key]*entry
 
-	l2 desired.L2
+	l2  desired.L2
+	bgp routes
 }
 
 // entry is one Service with what was last decided on it.
 type entry struct {
-	service  plan.Service
-	group    *group
-	decision desired.Decision // the zero value before the first
+	service plan.Service
+	group   *group
+	// decisions are over layer 2 and over BGP, nil where there is none.
+	decisions [2]*desired.Decision
+	// offers are those that the routes hold, born is the Service's age in them.
+	offers []plan.Offer
+	born   time.Time
 }
 
 // group is one sharing group with its last election.
@@ -52,7 +58,8 @@ type group struct {
 	dirty, gone bool
 }
 
-// New returns an empty Index for the node self. It is not ready: SetReady.
+// New returns an empty Index for the node self. It knows nothing yet: see
+// SetSynced and SetReady.
 func New(self string, ignoreExclude bool) *Index {
 	return &Index{
 		self:     self,
@@ -63,10 +70,20 @@ func New(self string, ignoreExclude bool) *Index {
 		groups:   map[*group]struct{}{},
 		stale:    true,
 		l2:       desired.L2{},
+		bgp:      newRoutes(),
 	}
 }
 
-// SetReady tells that this node knows the cluster.
+// SetSynced tells that this node knows the objects of the cluster, whether or
+// not it knows the other speakers: it may advertise over BGP.
+func (x *Index) SetSynced(synced bool) {
+	if x.facts.Synced != synced {
+		x.facts.Synced, x.stale = synced, true
+	}
+}
+
+// SetReady tells that this node knows the cluster, which is more than SetSynced
+// tells.
 func (x *Index) SetReady(ready bool) {
 	if x.facts.Ready != ready {
 		x.facts.Ready, x.stale = ready, true
@@ -126,13 +143,16 @@ func (x *Index) Reporter() string {
 // L2 is a copy of everything that this node announces.
 func (x *Index) L2() desired.L2 { return maps.Clone(x.l2) }
 
-// Decision returns what was last decided on a Service.
-func (x *Index) Decision(key service.Key) (desired.Decision, bool) {
+// BGP is a copy of everything that the peers are told.
+func (x *Index) BGP() desired.BGPRoutes { return x.bgp.all() }
+
+// Decision returns what was last decided on a Service over a protocol.
+func (x *Index) Decision(key service.Key, over desired.Protocol) (desired.Decision, bool) {
 	e, ok := x.services[key]
-	if !ok {
+	if !ok || e.decisions[place(over)] == nil {
 		return desired.Decision{}, false
 	}
-	return e.decision, true
+	return *e.decisions[place(over)], true
 }
 
 // Explain returns the verdict of every node on a Service, in name order.

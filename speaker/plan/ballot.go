@@ -23,12 +23,33 @@ type Ballot struct {
 
 // seat is what may be said of one Service without naming a node.
 type seat struct {
+	// layer2 and bgp tell over which protocols there is something to say.
+	layer2, bgp bool
+	// chances is what BGPAdvertisements say; bgpBar is why no node at all may
+	// advertise the Service, "" if one might.
+	chances *chances
+	bgpBar  reason.Reason
 	// bar is why no node at all may announce the Service, "" if one might;
 	// what says more about it.
 	bar  reason.Reason
 	what string
 	// electorate is nil when bar is set.
 	electorate *electorate
+}
+
+// protocols tells which protocols are meant for a Service: those that its pool
+// has advertisements of, both where the pool is not known. Layer 2 speaks for
+// a Service that no advertisement is meant for.
+func (c *Cluster) protocols(pool *config.Pool) (layer2, bgp bool) {
+	switch {
+	case c.snap == nil:
+		return true, false
+	case pool == nil:
+		layer2, bgp = len(c.snap.L2Advertisements) > 0, len(c.snap.BGPAdvertisements) > 0
+	default:
+		layer2, bgp = len(pool.L2) > 0, len(pool.BGP) > 0
+	}
+	return layer2 || !bgp, bgp
 }
 
 // Ballot finds the candidates for a group.
@@ -50,27 +71,54 @@ func (c *Cluster) Ballot(g Group) Ballot {
 
 // seat asks the questions that concern the Service alone, in order.
 func (c *Cluster) seat(s Service) seat {
-	if !c.ready {
-		return seat{bar: reason.Starting}
+	pool, bar := c.poolOf(s)
+	var st seat
+	st.layer2, st.bgp = c.protocols(pool)
+	if st.bgp {
+		switch {
+		case !c.synced:
+			st.bgpBar = reason.Starting
+		case bar != "":
+			st.bgpBar = bar
+		default:
+			st.chances = c.chancesOf(pool, s.Service)
+		}
 	}
-	if s.BadIngress {
-		return seat{bar: reason.InvalidAddress}
+	switch {
+	case !st.layer2:
+		// BGP alone is meant for it: nobody stands for election.
+		st.bar = reason.NoAdvertisement
+	case !c.ready:
+		st.bar = reason.Starting
+	case bar != "":
+		st.bar = bar
+	default:
+		var e *electorate
+		e, st.bar, st.what = c.advertised(pool, s.Service)
+		if st.bar == "" && !s.Endpoints.Any {
+			st.bar = reason.NoEndpoints
+		}
+		if st.bar == "" {
+			st.electorate = e
+		}
 	}
-	if len(s.Addresses) == 0 {
-		return seat{bar: reason.NoAddress}
+	return st
+}
+
+// poolOf returns the pool that says how s is announced, or why there is none.
+func (c *Cluster) poolOf(s Service) (*config.Pool, reason.Reason) {
+	switch {
+	case s.BadIngress:
+		return nil, reason.InvalidAddress
+	case len(s.Addresses) == 0:
+		return nil, reason.NoAddress
+	case c.snap == nil:
+		return nil, reason.Starting
 	}
-	pool := c.snap.PoolOf(s.Addresses, s.Pool)
-	if pool == nil {
-		return seat{bar: reason.AddressNotAllowed}
+	if pool := c.snap.PoolOf(s.Addresses, s.Pool); pool != nil {
+		return pool, ""
 	}
-	e, bar, what := c.advertised(pool, s.Service)
-	if bar == "" && !s.Endpoints.Any {
-		bar = reason.NoEndpoints
-	}
-	if bar != "" {
-		return seat{bar: bar, what: what}
-	}
-	return seat{electorate: e}
+	return nil, reason.AddressNotAllowed
 }
 
 // advertised returns the electorate of the advertisements that apply to s.

@@ -17,8 +17,12 @@ import (
 type Facts struct {
 	// Ready is false until this node knows the cluster: caches synced,
 	// configuration compiled, ring settled. It then has no owner to name and
-	// announces nothing.
-	Ready   bool
+	// announces nothing over layer 2.
+	Ready bool
+	// Synced is true once the caches and the configuration are known, whether or
+	// not the ring is: enough to advertise over BGP, where no node has to agree
+	// with another. Ready implies it.
+	Synced  bool
 	Config  *config.Snapshot
 	Nodes   []observed.Node
 	Members observed.Members
@@ -29,16 +33,17 @@ type Facts struct {
 // Cluster is Facts, compiled for elections. It remembers what it has worked
 // out, so it belongs to one goroutine; Elect is the exception.
 type Cluster struct {
-	ready bool
-	snap  *config.Snapshot
-	nodes []node // in name order
-	index map[string]int
+	ready, synced bool
+	snap          *config.Snapshot
+	nodes         []node // in name order
+	index         map[string]int
 	// rulings by advertisement, in the order of the snapshot.
 	rulings map[*config.L2Advertisement]*ruling
 	// byPool and bySet remember electorates: of pools whose advertisements
 	// apply to every Service, and of sets of advertisements.
 	byPool map[poolKey]*electorate
 	bySet  map[string]*electorate
+	bgp    bgpRules
 	// reporter is the first node in name order that speaks, -1 if none does.
 	reporter int
 }
@@ -55,6 +60,9 @@ type node struct {
 	labels labels.Set
 	// bar is why the node is no candidate for anything, "" if it may be one.
 	bar reason.Reason
+	// excluded and unavailable are among what bar tells; alive is true when
+	// nothing is known against the node's speaker being there.
+	excluded, unavailable, alive bool
 	// speaks is true when its speaker knows the cluster and may tell of it. One
 	// that only gossips, because the API server is out of its reach, must not be
 	// the only voice.
@@ -97,6 +105,7 @@ type electorate struct {
 func Compile(f Facts) *Cluster {
 	c := &Cluster{
 		ready:    f.Ready && f.Config != nil,
+		synced:   (f.Ready || f.Synced) && f.Config != nil,
 		snap:     f.Config,
 		nodes:    make([]node, 0, len(f.Nodes)),
 		index:    make(map[string]int, len(f.Nodes)),
@@ -125,6 +134,9 @@ func Compile(f Facts) *Cluster {
 			c.rulings[ad] = c.rule(at, ad)
 		}
 	}
+	if c.synced {
+		c.bgp = c.newBGPRules()
+	}
 	return c
 }
 
@@ -139,10 +151,12 @@ func (c *Cluster) Reporter() string {
 
 // nodeOf asks the questions that concern the node alone.
 func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
-	out := node{name: n.Name, labels: n.Labels}
+	out := node{name: n.Name, labels: n.Labels, unavailable: n.NetworkUnavailable}
+	out.excluded = n.Excluded && !f.IgnoreExclude
+	out.alive = alive || !f.Members.Enabled
 	out.speaks = !f.Members.Enabled || alive && (m.Phase == observed.Ready || m.Phase == observed.Restarting)
 	switch {
-	case n.Excluded && !f.IgnoreExclude:
+	case out.excluded:
 		out.bar = reason.NodeExcluded
 	case n.NetworkUnavailable:
 		out.bar = reason.NodeNetworkUnavailable

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/heraldlb/herald/speaker/desired"
@@ -17,8 +18,10 @@ type World struct {
 
 // State is what a node wants, with its reasons.
 type State struct {
-	L2 desired.L2
-	// Decisions are one for each Service, in the order of their names.
+	L2  desired.L2
+	BGP desired.BGPRoutes
+	// Decisions are those on each Service, in the order of their names; layer 2
+	// comes before BGP.
 	Decisions []desired.Decision
 }
 
@@ -37,8 +40,31 @@ func Compute(w World) State {
 		s.Decisions = ballots[i].Decide(s.Decisions, &elections[i], w.Self)
 		ballots[i].Announce(s.L2, &elections[i], w.Self)
 	}
-	slices.SortFunc(s.Decisions, func(a, b desired.Decision) int {
+	s.BGP = routes(ballots, w.Self)
+	slices.SortStableFunc(s.Decisions, func(a, b desired.Decision) int {
 		return cmp.Or(cmp.Compare(a.Service.Namespace, b.Service.Namespace), cmp.Compare(a.Service.Name, b.Service.Name))
 	})
 	return s
+}
+
+// routes are what the peers of a node are told.
+func routes(ballots []Ballot, node string) desired.BGPRoutes {
+	claims := map[netip.Prefix][]Claim{}
+	for i := range ballots {
+		for k, s := range ballots[i].group {
+			for _, o := range ballots[i].Offers(nil, k, node) {
+				claims[o.Prefix] = append(claims[o.Prefix], Claim{s.Service, o})
+			}
+		}
+	}
+	all := desired.BGPRoutes{}
+	for prefix, c := range claims {
+		for _, t := range Merge(nil, c) {
+			if all[t.Peer] == nil {
+				all[t.Peer] = desired.Routes{}
+			}
+			all[t.Peer][prefix] = t.Attributes
+		}
+	}
+	return all
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
-// Decide appends what the election means on one node: one Decision for every
-// Service of the group, with exactly one reason.
+// Decide appends what the election means on one node: for every Service of the
+// group its Decision over layer 2, over BGP, or both in that order; each with
+// exactly one reason.
 func (b *Ballot) Decide(to []desired.Decision, e *Election, node string) []desired.Decision {
 	i, ok := b.cluster.index[node]
 	if !ok {
@@ -21,20 +22,25 @@ func (b *Ballot) Decide(to []desired.Decision, e *Election, node string) []desir
 		owner = -1
 	}
 	for k := range b.group {
-		to = append(to, b.decide(k, i, owner))
+		reports := i >= 0 && i == b.reporter(k, owner)
+		if b.seats[k].layer2 {
+			to = append(to, b.decide(k, i, owner, reports))
+		}
+		if b.seats[k].bgp {
+			to = append(to, b.decideBGP(k, i, reports))
+		}
 	}
 	return to
 }
 
 // decide is the verdict on Service k for node i; owner is -1 for none, and i
 // for a node that the cluster does not have.
-func (b *Ballot) decide(k, i, owner int) desired.Decision {
+func (b *Ballot) decide(k, i, owner int, reports bool) desired.Decision {
 	s, st := b.group[k], b.seats[k]
-	d := desired.Decision{Service: s.Key, Protocol: desired.Layer2, Addresses: s.Addresses}
+	d := desired.Decision{Service: s.Key, Protocol: desired.Layer2, Addresses: s.Addresses, Reports: reports}
 	if owner >= 0 {
 		d.Owner = b.cluster.nodes[owner].name
 	}
-	d.Reports = i >= 0 && i == b.reporter(k, owner)
 
 	bar := b.barredOn(k, i)
 	what := st.what
@@ -89,6 +95,8 @@ func (b *Ballot) reporter(k, owner int) int {
 	switch {
 	case !b.cluster.ready:
 		return -1
+	case !b.seats[k].layer2:
+		return b.cluster.reporter
 	case owner >= 0:
 		return owner
 	case b.seats[k].electorate == nil:
