@@ -110,8 +110,8 @@ func TestEverythingHasMetalLBsNamesAndLabel(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	crds, err := filepath.Glob("crd/bases/*.yaml")
-	if err != nil || len(crds) != 9 {
-		t.Errorf("%d definitions in crd/bases (%v), want the nine kinds", len(crds), err)
+	if err != nil || len(crds) != 10 {
+		t.Errorf("%d definitions in crd/bases (%v), want the nine kinds of metallb.io and the one of heraldlb.io", len(crds), err)
 	}
 	if rendered := len(objects) - len(got); rendered != len(crds) {
 		t.Errorf("%d definitions are rendered, want %d: name them in crd/kustomization.yaml", rendered, len(crds))

@@ -26,13 +26,15 @@ type BFDProfile struct {
 // its field names.
 type BFDProfileSpec struct {
 	// receiveInterval is the shortest interval, in milliseconds, at which this
-	// side can receive control packets, 10 to 60000. Default: 300.
+	// side can receive control packets, 10 to 60000. What is below 50 is
+	// reported and counts as 50. Default: 300.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=60000
 	ReceiveInterval *uint32 `json:"receiveInterval,omitempty"`
 	// transmitInterval is the shortest interval, in milliseconds, at which this
-	// side wants to send control packets, 10 to 60000. Default: 300.
+	// side wants to send control packets, 10 to 60000. What is below 50 is
+	// reported and counts as 50. Default: 300.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=60000
@@ -44,13 +46,14 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Maximum=255
 	DetectMultiplier *uint32 `json:"detectMultiplier,omitempty"`
 	// echoInterval is the interval, in milliseconds, of echo packets in both
-	// directions, 10 to 60000. It matters with echoMode only. Default: 50.
+	// directions, 10 to 60000. It matters with echoMode only. What is below 50
+	// is reported and counts as 50. Default: 50.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=60000
 	EchoInterval *uint32 `json:"echoInterval,omitempty"`
 	// echoMode sends echo packets, which the peer's forwarding plane returns.
-	// Single-hop IPv4 sessions only. Default: false.
+	// Single-hop sessions only, of either address family. Default: false.
 	// +optional
 	EchoMode *bool `json:"echoMode,omitempty"`
 	// passiveMode waits for the peer to send the first packet. Default: false.
@@ -62,6 +65,45 @@ type BFDProfileSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=254
 	MinimumTTL *uint32 `json:"minimumTtl,omitempty"`
+	// authentication of the control packets. Both sides must do the same.
+	// Default: none. Herald's own: MetalLB does not have it.
+	// +optional
+	Authentication *BFDAuthentication `json:"authentication,omitempty"`
+}
+
+// BFDAuthentication is how packets are authenticated (RFC 5880, section 6.7).
+type BFDAuthentication struct {
+	// type is KeyedSHA1, or MeticulousKeyedSHA1, which changes the sequence
+	// number with every packet.
+	Type BFDAuthenticationType `json:"type"`
+	// keyID is the number of the key that both sides have agreed on, 0 to 255.
+	// Default: 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=255
+	KeyID int32 `json:"keyID,omitempty"`
+	// secret names the Secret with the key.
+	Secret BFDSecretReference `json:"secret"`
+}
+
+// BFDAuthenticationType is an authentication type of RFC 5880, section 4.4.
+//
+// +kubebuilder:validation:Enum=KeyedSHA1;MeticulousKeyedSHA1
+type BFDAuthenticationType string
+
+// The types.
+const (
+	KeyedSHA1           BFDAuthenticationType = "KeyedSHA1"
+	MeticulousKeyedSHA1 BFDAuthenticationType = "MeticulousKeyedSHA1"
+)
+
+// BFDSecretReference names a Secret.
+type BFDSecretReference struct {
+	// name of a Secret of type kubernetes.io/basic-auth in Herald's own
+	// namespace, whose key "password" is the key, 1 to 20 bytes.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
 }
 
 // BFDProfileStatus is empty; it is there because the kind has a status

@@ -63,8 +63,8 @@ type ServiceL2StatusList struct {
 	Items           []ServiceL2Status `json:"items"`
 }
 
-// ServiceBGPStatus says to which peers one node announces a Service. The
-// speaker of that node writes it; nobody else should.
+// ServiceBGPStatus says which nodes announce a Service to which peers. One
+// speaker writes the one object of a Service; nobody else should.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -72,6 +72,8 @@ type ServiceL2StatusList struct {
 // +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.node`
 // +kubebuilder:printcolumn:name="Service Name",type=string,JSONPath=`.status.serviceName`
 // +kubebuilder:printcolumn:name="Service Namespace",type=string,JSONPath=`.status.serviceNamespace`
+// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.status.peers`
+// +kubebuilder:printcolumn:name="Nodes",type=string,JSONPath=`.status.nodes`,priority=10
 type ServiceBGPStatus struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -85,10 +87,11 @@ type ServiceBGPStatus struct {
 // ServiceBGPStatusSpec is empty: there is nothing to want.
 type ServiceBGPStatusSpec struct{}
 
-// ServiceBGPStatusStatus is what one node announces.
+// ServiceBGPStatusStatus is who announces the Service to whom.
 type ServiceBGPStatusStatus struct {
-	// node is the node that announces the Service. It does not change in the
-	// life of the object.
+	// node is the node that announces the Service, where there is one object
+	// for each node. Herald writes one object for each Service and leaves this
+	// empty: see nodes. It does not change in the life of the object.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="node cannot be changed after it was set"
 	Node string `json:"node,omitempty"`
@@ -103,7 +106,24 @@ type ServiceBGPStatusStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serviceNamespace cannot be changed after it was set"
 	ServiceNamespace string `json:"serviceNamespace,omitempty"`
 	// peers are the names of the BGPPeers that the Service is configured to be
-	// announced to, sorted. It does not say that their sessions are up.
+	// announced to, by any node, sorted. It does not say that their sessions are
+	// up.
+	// +optional
+	Peers []string `json:"peers,omitempty"`
+	// nodes are the nodes that announce the Service, in name order. Herald's
+	// own: MetalLB does not have it.
+	// +optional
+	// +listType=map
+	// +listMapKey=node
+	Nodes []ServiceBGPStatusNode `json:"nodes,omitempty"`
+}
+
+// ServiceBGPStatusNode is one node that announces the Service.
+type ServiceBGPStatusNode struct {
+	// node is the name of the node.
+	Node string `json:"node"`
+	// peers are the names of the BGPPeers that the node is configured to
+	// announce the Service to, sorted.
 	// +optional
 	Peers []string `json:"peers,omitempty"`
 }

@@ -32,10 +32,11 @@ type BGPPeer struct {
 // +kubebuilder:validation:XValidation:rule="self.myASN != 0",fieldPath=".myASN",message="missing local ASN: expected myASN between 1 and 4294967295"
 // +kubebuilder:validation:XValidation:rule="(has(self.peerASN) && self.peerASN != 0) || (has(self.dynamicASN) && size(self.dynamicASN) > 0)",message="missing peer ASN and dynamicASN: expected exactly one of peerASN and dynamicASN"
 // +kubebuilder:validation:XValidation:rule="!(has(self.peerASN) && self.peerASN != 0 && has(self.dynamicASN) && size(self.dynamicASN) > 0)",message="both peer ASN and dynamicASN specified: expected exactly one of peerASN and dynamicASN"
-// +kubebuilder:validation:XValidation:rule="(has(self.peerAddress) && size(self.peerAddress) > 0) || (has(self.interface) && size(self.interface) > 0)",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found neither"
-// +kubebuilder:validation:XValidation:rule="!(has(self.peerAddress) && size(self.peerAddress) > 0 && has(self.interface) && size(self.interface) > 0)",message="invalid BGPPeer address: expected exactly one of peerAddress and interface, found both"
+// +kubebuilder:validation:XValidation:rule="((has(self.peerAddress) && size(self.peerAddress) > 0) ? 1 : 0) + ((has(self.interface) && size(self.interface) > 0) ? 1 : 0) + ((has(self.peerPrefix) && size(self.peerPrefix) > 0) ? 1 : 0) >= 1",message="invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found none"
+// +kubebuilder:validation:XValidation:rule="((has(self.peerAddress) && size(self.peerAddress) > 0) ? 1 : 0) + ((has(self.interface) && size(self.interface) > 0) ? 1 : 0) + ((has(self.peerPrefix) && size(self.peerPrefix) > 0) ? 1 : 0) <= 1",message="invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found more than one"
 // +kubebuilder:validation:XValidation:rule="!(has(self.password) && size(self.password) > 0 && has(self.passwordSecret) && has(self.passwordSecret.name) && size(self.passwordSecret.name) > 0)",message="both password and passwordSecret specified: expected at most one of them"
 // +kubebuilder:validation:XValidation:rule="!(has(self.ebgpMultiHop) && self.ebgpMultiHop && has(self.peerASN) && self.peerASN == self.myASN)",fieldPath=".ebgpMultiHop",message="invalid ebgp-multihop parameter set for an ibgp peer: expected ebgpMultiHop false where peerASN equals myASN"
+// +kubebuilder:validation:XValidation:rule="!(has(self.ttlSecurity) && self.ttlSecurity && has(self.ebgpMultiHop) && self.ebgpMultiHop)",fieldPath=".ttlSecurity",message="both ttlSecurity and ebgpMultiHop specified: expected at most one of them, since ttlSecurity demands a peer that is one hop away"
 // +kubebuilder:validation:XValidation:rule="!has(self.holdTime) || !has(self.keepaliveTime) || duration(self.keepaliveTime) <= duration(self.holdTime)",fieldPath=".keepaliveTime",message="invalid keepaliveTime: expected at most holdTime"
 // +kubebuilder:validation:XValidation:rule="has(self.holdTime) || !has(self.keepaliveTime) || duration(self.keepaliveTime).getMilliseconds() * 3 < 1000 || duration(self.keepaliveTime) >= duration('1s')",fieldPath=".keepaliveTime",message="invalid keepaliveTime: expected 0s or at least 1s where holdTime, which is then three times as long, is not set"
 type BGPPeerSpec struct {
@@ -63,24 +64,34 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	// +kubebuilder:validation:Format=int64
 	LocalASN uint32 `json:"localASN,omitempty"`
-	// peerAddress is the IP address to dial. Exactly one of peerAddress and
-	// interface must be set.
+	// peerAddress is the IP address of the peer. Exactly one of peerAddress,
+	// interface and peerPrefix must be set.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$')",messageExpression="'invalid BGPPeer address \"' + self + '\": expected an IP address without a zone'"
 	Address string `json:"peerAddress,omitempty"`
 	// interface is the name of the node's network interface to peer over by
-	// IPv6 link-local addresses (unnumbered BGP). Exactly one of peerAddress
-	// and interface must be set.
+	// IPv6 link-local addresses (unnumbered BGP). Exactly one of peerAddress,
+	// interface and peerPrefix must be set.
 	// +optional
 	Interface string `json:"interface,omitempty"`
+	// peerPrefix is a CIDR: every address in it may dial and gets a session of
+	// its own (dynamic neighbours). It implies passiveMode. The prefix must not
+	// overlap the prefix or the address of another BGPPeer of the same node and
+	// VRF. Exactly one of peerAddress, interface and peerPrefix must be set.
+	// Herald's own: MetalLB does not have it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])/0*(3[0-2]|[12]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*/0*(12[0-8]|1[01][0-9]|[0-9]?[0-9]))$')",messageExpression="'invalid BGPPeer prefix \"' + self + '\": expected a CIDR such as 192.168.10.0/24'"
+	Prefix string `json:"peerPrefix,omitempty"`
 	// sourceAddress is the local IP address of the session. Default: the
 	// address that the route to the peer prefers.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || self.matches('^(((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$')",messageExpression="'invalid source address \"' + self + '\": expected an IP address without a zone'"
 	SrcAddress string `json:"sourceAddress,omitempty"`
-	// peerPort is the TCP port to dial, 1 to 65535. Default: 179.
+	// peerPort is the TCP port to dial, 1 to 65535. It is not used where the
+	// peer dials. Default: 179.
 	// +optional
 	// +kubebuilder:default:=179
 	// +kubebuilder:validation:Minimum=1
@@ -102,7 +113,7 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-+]?(0|([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('0s')",messageExpression="'invalid keepalive time \"' + self + '\": expected 0s or more'"
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
 	// connectTime is the time between two attempts to connect, whole seconds
-	// from 1s to 65535s.
+	// from 1s to 65535s. It is not used where the peer dials.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
@@ -142,6 +153,16 @@ type BGPPeerSpec struct {
 	// +optional
 	// +kubebuilder:default:=false
 	EBGPMultiHop bool `json:"ebgpMultiHop,omitempty"`
+	// ttlSecurity sends with TTL 255 and drops every packet of the session that
+	// arrives with less, which nobody but a direct neighbour can send (GTSM,
+	// RFC 5082). The peer must do the same. It excludes ebgpMultiHop. Default:
+	// false. Herald's own: MetalLB does not have it.
+	// +optional
+	TTLSecurity bool `json:"ttlSecurity,omitempty"`
+	// passiveMode waits for the peer to dial instead of dialling it. Default:
+	// false. Herald's own: MetalLB does not have it.
+	// +optional
+	PassiveMode bool `json:"passiveMode,omitempty"`
 	// vrf is the name of the Linux VRF whose interfaces the session uses.
 	// Default: none.
 	// +optional

@@ -33,8 +33,8 @@ func TestDefinitionsInstallOnTheOldestKubernetes(t *testing.T) {
 		basecompatibility.DefaultKubeComponent, compatibility.DefaultBuildEffectiveVersion(), utilfeature.DefaultMutableFeatureGate)
 	effective.SetMinCompatibilityVersion(version.MajorMinor(1, 29))
 	j := load(t)
-	if len(j.Definitions) != 9 {
-		t.Errorf("%d definitions, want 9", len(j.Definitions))
+	if len(j.Definitions) != 10 {
+		t.Errorf("%d definitions, want 10", len(j.Definitions))
 	}
 	for _, d := range j.Definitions {
 		for _, err := range j.Installable(d) {
@@ -91,6 +91,18 @@ func TestAccepted(t *testing.T) {
 		"the limits of a profile":            object("BFDProfile", "{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 255, echoInterval: 10, minimumTtl: 254}"),
 		"a state":                            "{apiVersion: metallb.io/v1beta1, kind: ConfigurationState, status: {result: Valid, conditions: [{type: x, status: 'True', reason: R, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}]}}",
 		"a local preference over 2147483647": object("BGPAdvertisement", "{localPref: 4294967295}"),
+		"dynamic neighbours":                 peer("{myASN: 1, dynamicASN: external, peerPrefix: 10.0.0.0/24}"),
+		"dynamic neighbours by IPv6":         peer("{myASN: 1, peerASN: 2, peerPrefix: '2001:db8::/64', peerAddress: '', interface: ''}"),
+		"a peer that dials":                  peer("{myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, passiveMode: true}"),
+		"a direct neighbour":                 peer("{myASN: 1, peerASN: 2, interface: eth0, ttlSecurity: true, ebgpMultiHop: false}"),
+		"the limits of attributes":           object("BGPAdvertisement", "{med: 4294967295, asPathPrepend: 10, weightByEndpoints: true, serviceAttributes: [communities, localPref, med, asPathPrepend]}"),
+		"attributes of zero":                 object("BGPAdvertisement", "{med: 0, asPathPrepend: 0, serviceAttributes: []}"),
+		"extended communities":               object("BGPAdvertisement", "{communities: ['rt:65535:4294967295', 'rt:65536:65535', 'soo:4294967295:0', 'soo:192.0.2.1:65535', 'ext:4004fC0000000000']}"),
+		"well-known communities":             object("BGPAdvertisement", "{communities: [graceful-shutdown, no-export, blackhole]}"),
+		"names of all sorts of values":       object("Community", "{communities: [{name: a, value: 'rt:64512:1'}, {name: b, value: 'soo:10.0.0.1:1'}, {name: c, value: 'ext:0123456789abcdef'}, {name: d, value: no-peer}, {name: no-export, value: '64512:1'}]}"),
+		"a profile with authentication":      object("BFDProfile", "{authentication: {type: MeticulousKeyedSHA1, keyID: 255, secret: {name: s}}}"),
+		"nodes of a Service":                 "{apiVersion: metallb.io/v1beta1, kind: ServiceBGPStatus, status: {serviceName: a, peers: [p], nodes: [{node: x, peers: [p]}, {node: z}]}}",
+		"a session":                          "{apiVersion: heraldlb.io/v1alpha1, kind: BGPSessionStatus, status: {node: a, peer: p, state: Established, remoteASN: 4294967295, holdTimeSeconds: 0, families: [IPv4, IPv6], sentPrefixes: {ipv4: 1, ipv6: 0}, bfd: {state: Up}}}",
 	}
 	for _, address := range []string{
 		"10.0.0.0/24", "10.0.0.5/24", "10.0.0.0/024", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "2001:DB8::/32", "::/0", "::1/128",
@@ -116,7 +128,8 @@ func TestRefused(t *testing.T) {
 	j := load(t)
 	const notARange = `is not an address range: expected a CIDR such as 192.168.10.0/24 (a single address is a /32 or a /128), or a range such as 192.168.9.1-192.168.9.5`
 	const notARangeEither = `is not an address range: expected two IP addresses of one family joined by a dash, such as 192.168.9.1-192.168.9.5`
-	const community = `invalid community value: expected community to be of format 64512:100 (two numbers up to 65535) or large:64512:1:2 (large: and three numbers up to 4294967295)`
+	const community = `invalid community value: expected community to be of format 64512:100 (two numbers up to 65535) or large:64512:1:2 (large: and three numbers up to 4294967295), an extended community (rt:64512:100, soo:64512:100 or ext: and 16 hexadecimal digits) or a well-known name such as no-export`
+	const extended = `expected an extended community of format rt:64512:100 or soo:64512:100 (32 bits after an AS number of 16 bits, 16 bits after a longer one or an IPv4 address), or ext: and 16 hexadecimal digits`
 	sound := "myASN: 1, peerASN: 2, peerAddress: 10.0.0.1"
 	for _, tc := range []struct{ name, object, want string }{
 		{"no addresses", object("IPAddressPool", "{addresses: []}"), "spec.addresses: Invalid value: 0: spec.addresses in body should have at least 1 items"},
@@ -138,8 +151,8 @@ func TestRefused(t *testing.T) {
 		{"no peer AS", peer("{myASN: 1, peerAddress: 10.0.0.1}"), "missing peer ASN and dynamicASN: expected exactly one of peerASN and dynamicASN"},
 		{"two peer ASes", peer("{myASN: 1, peerASN: 2, dynamicASN: internal, peerAddress: 10.0.0.1}"), "both peer ASN and dynamicASN specified: expected exactly one of peerASN and dynamicASN"},
 		{"an unknown dynamic AS", peer("{myASN: 1, dynamicASN: sideways, peerAddress: 10.0.0.1}"), `spec.dynamicASN: Unsupported value: "sideways": supported values: "internal", "external"`},
-		{"no address", peer("{myASN: 1, peerASN: 2}"), "invalid BGPPeer address: expected exactly one of peerAddress and interface, found neither"},
-		{"two addresses", peer("{" + sound + ", interface: eth0}"), "invalid BGPPeer address: expected exactly one of peerAddress and interface, found both"},
+		{"no address", peer("{myASN: 1, peerASN: 2}"), "invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found none"},
+		{"two addresses", peer("{" + sound + ", interface: eth0}"), "invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found more than one"},
 		{"a hostname", peer("{myASN: 1, peerASN: 2, peerAddress: tor.example.com}"), `spec.peerAddress: Invalid value: "tor.example.com": invalid BGPPeer address "tor.example.com": expected an IP address without a zone`},
 		{"a source that is no address", peer("{" + sound + ", sourceAddress: eth0}"), `spec.sourceAddress: Invalid value: "eth0": invalid source address "eth0": expected an IP address without a zone`},
 		{"a router ID that is no address", peer("{" + sound + ", routerID: '1'}"), `spec.routerID: Invalid value: "1": invalid router ID "1": expected an IPv4 address`},
@@ -163,12 +176,31 @@ func TestRefused(t *testing.T) {
 		{"service selectors and IPv6 aggregation", object("BGPAdvertisement", "{aggregationLengthV6: 64, serviceSelectors: [{}]}"), "serviceSelectors and aggregation are mutually exclusive"},
 		{"an aggregation length out of range", object("BGPAdvertisement", "{aggregationLength: 33}"), "spec.aggregationLength in body should be less than or equal to 32"},
 		{"an IPv6 aggregation length out of range", object("BGPAdvertisement", "{aggregationLengthV6: 129}"), "spec.aggregationLengthV6 in body should be less than or equal to 128"},
-		{"a community out of range", object("BGPAdvertisement", "{communities: ['65536:1']}"), `spec.communities[0]: Invalid value: "65536:1": invalid community value "65536:1": expected two numbers up to 65535 (64512:100), large: and three numbers up to 4294967295 (large:64512:1:2), or the name of a Community`},
-		{"an extended community", object("BGPAdvertisement", "{communities: ['1:2:3']}"), `invalid community value "1:2:3"`},
+		{"a community out of range", object("BGPAdvertisement", "{communities: ['65536:1']}"), `spec.communities[0]: Invalid value: "65536:1": invalid community value "65536:1": expected two numbers up to 65535 (64512:100), large: and three numbers up to 4294967295 (large:64512:1:2), an extended community (rt:64512:100, soo:64512:100 or ext: and 16 hexadecimal digits), or a name`},
+		{"three numbers without a word", object("BGPAdvertisement", "{communities: ['1:2:3']}"), `invalid community value "1:2:3"`},
 		{"a large community out of range", object("Community", "{communities: [{name: a, value: 'large:4294967296:1:1'}]}"), "spec.communities[0].value: Invalid value: " + community},
-		{"a community of another name", object("Community", "{communities: [{name: a, value: no-export}]}"), community},
+		{"a community of another name", object("Community", "{communities: [{name: a, value: blue}]}"), community},
 		{"a community without value", object("Community", "{communities: [{name: a}]}"), community},
 		{"a profile out of range", object("BFDProfile", "{receiveInterval: 9}"), "spec.receiveInterval in body should be greater than or equal to 10"},
+		{"a prefix that is an address", peer("{myASN: 1, peerASN: 2, peerPrefix: 10.0.0.1}"), `spec.peerPrefix: Invalid value: "10.0.0.1": invalid BGPPeer prefix "10.0.0.1": expected a CIDR such as 192.168.10.0/24`},
+		{"a prefix and an address", peer("{" + sound + ", peerPrefix: 10.0.0.0/24}"), "expected exactly one of peerAddress, interface and peerPrefix, found more than one"},
+		{"a prefix and an interface", peer("{myASN: 1, peerASN: 2, interface: eth0, peerPrefix: 10.0.0.0/24}"), "expected exactly one of peerAddress, interface and peerPrefix, found more than one"},
+		{"near and far", peer("{" + sound + ", ttlSecurity: true, ebgpMultiHop: true}"), "spec.ttlSecurity: Invalid value: both ttlSecurity and ebgpMultiHop specified: expected at most one of them"},
+		{"a path too long", object("BGPAdvertisement", "{asPathPrepend: 11}"), "spec.asPathPrepend in body should be less than or equal to 10"},
+		{"a MED out of range", object("BGPAdvertisement", "{med: 4294967296}"), "spec.med in body should be less than or equal to 4294967295"},
+		{"an attribute that does not exist", object("BGPAdvertisement", "{serviceAttributes: [nextHop]}"), `spec.serviceAttributes[0]: Unsupported value: "nextHop"`},
+		{"an attribute twice", object("BGPAdvertisement", "{serviceAttributes: [med, med]}"), `Duplicate value: "med"`},
+		{"an extended community out of range", object("BGPAdvertisement", "{communities: ['rt:64512:65536000000']}"), `spec.communities[0]: Invalid value: "rt:64512:65536000000": invalid community value "rt:64512:65536000000": ` + extended},
+		{"too large a number after a long AS", object("BGPAdvertisement", "{communities: ['soo:65536:65536']}"), extended},
+		{"octets that are cut off", object("BGPAdvertisement", "{communities: ['ext:12']}"), extended},
+		{"an extended community of a name", object("Community", "{communities: [{name: a, value: 'rt:blue:1'}]}"), "spec.communities[0].value: Invalid value: invalid community value: " + extended},
+		{"authentication without a Secret", object("BFDProfile", "{authentication: {type: KeyedSHA1}}"), "spec.authentication.secret: Required value"},
+		{"authentication without a name", object("BFDProfile", "{authentication: {type: KeyedSHA1, secret: {name: ''}}}"), "spec.authentication.secret.name in body should be at least 1 chars long"},
+		{"authentication without a type", object("BFDProfile", "{authentication: {secret: {name: s}}}"), "spec.authentication.type: Required value"},
+		{"an authentication that is too weak", object("BFDProfile", "{authentication: {type: SimplePassword, secret: {name: s}}}"), `spec.authentication.type: Unsupported value: "SimplePassword": supported values: "KeyedSHA1", "MeticulousKeyedSHA1"`},
+		{"a key out of range", object("BFDProfile", "{authentication: {type: KeyedSHA1, keyID: 256, secret: {name: s}}}"), "spec.authentication.keyID in body should be less than or equal to 255"},
+		{"a node twice", "{apiVersion: metallb.io/v1beta1, kind: ServiceBGPStatus, status: {nodes: [{node: x}, {node: x}]}}", "Duplicate value"},
+		{"a session in no state", "{apiVersion: heraldlb.io/v1alpha1, kind: BGPSessionStatus, status: {state: Fine}}", `status.state: Unsupported value: "Fine"`},
 		{"an unknown result", "{apiVersion: metallb.io/v1beta1, kind: ConfigurationState, status: {result: Fine}}", `status.result: Unsupported value: "Fine"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -195,6 +227,9 @@ func TestImmutableFields(t *testing.T) {
 	status := func(kind, status string) string {
 		return fmt.Sprintf("{apiVersion: metallb.io/v1beta1, kind: %s, status: %s}", kind, status)
 	}
+	session := func(status string) string {
+		return "{apiVersion: heraldlb.io/v1alpha1, kind: BGPSessionStatus, status: " + status + "}"
+	}
 	for _, tc := range []struct{ name, old, object, want string }{
 		{"graceful restart stays", graceful(true), graceful(true), ""},
 		{"graceful restart off", graceful(true), graceful(false), "enableGracefulRestart cannot be changed after creation"},
@@ -203,6 +238,10 @@ func TestImmutableFields(t *testing.T) {
 		{"a node is changed", status("ServiceL2Status", "{node: a}"), status("ServiceL2Status", "{node: b}"), "node cannot be changed after it was set"},
 		{"interfaces change", status("ServiceL2Status", "{node: a}"), status("ServiceL2Status", "{node: a, interfaces: [{name: eth0}]}"), ""},
 		{"a Service is changed", status("ServiceBGPStatus", "{serviceName: a}"), status("ServiceBGPStatus", "{serviceName: b}"), "serviceName cannot be changed after it was set"},
+		{"the nodes of a Service change", status("ServiceBGPStatus", "{nodes: [{node: a}]}"), status("ServiceBGPStatus", "{nodes: [{node: b}], peers: [p]}"), ""},
+		{"a session changes", session("{node: a, peer: p, state: Idle}"), session("{node: a, peer: p, state: Established, peerAddress: 10.0.0.1}"), ""},
+		{"a session of another node", session("{node: a}"), session("{node: b}"), "node cannot be changed after it was set"},
+		{"a session of another peer", session("{peer: a}"), session("{peer: b}"), "peer cannot be changed after it was set"},
 		{"a namespace is changed", status("ServiceBGPStatus", "{serviceNamespace: a}"), status("ServiceBGPStatus", "{serviceNamespace: b}"), "serviceNamespace cannot be changed after it was set"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -264,8 +303,8 @@ func TestSamplesAreAccepted(t *testing.T) {
 			kinds[object["kind"].(string)] = true
 		}
 	}
-	if len(kinds) != 9 {
-		t.Errorf("samples of %d kinds, want all 9: %v", len(kinds), kinds)
+	if len(kinds) != 10 {
+		t.Errorf("samples of %d kinds, want all 10: %v", len(kinds), kinds)
 	}
 }
 
@@ -281,9 +320,11 @@ func TestDefinitionsLookLikeMetalLBs(t *testing.T) {
 			"v1beta2 stored: Address string .spec.peerAddress, ASN string .spec.peerASN, BFD Profile string .spec.bfdProfile, Multi Hops string .spec.ebgpMultiHop",
 		"bfdprofiles.metallb.io": "v1beta1 stored: Passive Mode boolean .spec.passiveMode, Transmit Interval integer .spec.transmitInterval, " +
 			"Receive Interval integer .spec.receiveInterval, Multiplier integer .spec.detectMultiplier",
-		"communities.metallb.io":         "v1beta1 stored: ",
-		"servicel2statuses.metallb.io":   "v1beta1 stored: Allocated Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace",
-		"servicebgpstatuses.metallb.io":  "v1beta1 stored: Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace",
+		"communities.metallb.io":        "v1beta1 stored: ",
+		"servicel2statuses.metallb.io":  "v1beta1 stored: Allocated Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace",
+		"servicebgpstatuses.metallb.io": "v1beta1 stored: Node string .status.node, Service Name string .status.serviceName, Service Namespace string .status.serviceNamespace, Peers string .status.peers, Nodes string .status.nodes 10",
+		"bgpsessionstatuses.heraldlb.io": "v1alpha1 stored: Node string .status.node, Peer string .status.peer, Address string .status.peerAddress, State string .status.state, " +
+			"Since date .status.since, BFD string .status.bfd.state, Reason string .status.reason",
 		"configurationstates.metallb.io": "v1beta1 stored: Result string .status.result, ErrorSummary string .status.errorSummary, Age date .metadata.creationTimestamp",
 	}
 	got := map[string]string{}

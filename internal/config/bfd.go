@@ -5,8 +5,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/heraldlb/herald/api/v1beta2"
+	"github.com/heraldlb/herald/api/v1beta1"
 )
+
+// shortestInterval is the interval that a speaker holds on a busy machine.
+const shortestInterval = 50 * time.Millisecond
 
 // bfdProfiles compiles the BFDProfiles, in name order. The defaults are those
 // of the daemon that MetalLB's users are used to.
@@ -27,7 +30,14 @@ func (c *compiler) bfdProfiles() []*BFDProfile {
 			return *value
 		}
 		millis := func(field string, value *uint32, standard uint32) time.Duration {
-			return time.Duration(number(field, value, 10, 60000, standard)) * time.Millisecond
+			d := time.Duration(number(field, value, 10, 60000, standard)) * time.Millisecond
+			// What is out of range is reported as that.
+			if ok && d < shortestInterval {
+				r.errorf("spec."+field, "%s %d is too short for a process that shares the machine with others, which would call a peer dead that is not: expected at least %d, which is used",
+					field, d.Milliseconds(), shortestInterval.Milliseconds())
+				d = shortestInterval
+			}
+			return d
 		}
 		p := &BFDProfile{
 			Name:             o.Name,
@@ -39,7 +49,7 @@ func (c *compiler) bfdProfiles() []*BFDProfile {
 			PassiveMode:      isTrue(spec.PassiveMode),
 			MinimumTTL:       uint8(number("minimumTtl", spec.MinimumTTL, 1, 254, 254)),
 		}
-		if ok {
+		if r.authentication(p, spec.Authentication) && ok {
 			out = append(out, p)
 		}
 	}
@@ -49,41 +59,43 @@ func (c *compiler) bfdProfiles() []*BFDProfile {
 
 func isTrue(b *bool) bool { return b != nil && *b }
 
-// checkEcho switches the echo function off for peers that IPv6 addresses are
-// announced to. Their copy of the profile says so.
-func (c *compiler) checkEcho(peers []*Peer, pools []*Pool) {
-	objects := map[string]*v1beta2.BGPPeer{}
-	for i := range c.objects.Peers {
-		objects[c.objects.Peers[i].Name] = &c.objects.Peers[i]
+// authentication fills the authentication of p. It returns false if what is
+// asked for cannot be: packets without it would be refused by the peer, or
+// accepted from anybody.
+func (r report) authentication(p *BFDProfile, auth *v1beta1.BFDAuthentication) bool {
+	if auth == nil {
+		return true
 	}
-	for _, peer := range peers {
-		if peer.BFD == nil || !peer.BFD.EchoMode {
-			continue
-		}
-		pool := announcesIPv6(pools, peer.Name)
-		if pool == "" {
-			continue
-		}
-		c.about("BGPPeer", objects[peer.Name]).errorf("spec.bfdProfile",
-			"BFDProfile %q has echoMode, and the IPv6 addresses of pool %q are announced to this peer: expected a profile without echoMode, or IPv4 pools only; echo is not used",
-			peer.BFD.Name, pool)
-		quiet := *peer.BFD
-		quiet.EchoMode = false
-		peer.BFD = &quiet
+	ok := true
+	switch auth.Type {
+	case v1beta1.KeyedSHA1:
+	case v1beta1.MeticulousKeyedSHA1:
+		p.AuthMeticulous = true
+	default:
+		r.errorf("spec.authentication.type", "unknown authentication type %q: expected KeyedSHA1 or MeticulousKeyedSHA1", string(auth.Type))
+		ok = false
 	}
+	if auth.KeyID < 0 || auth.KeyID > 255 {
+		r.errorf("spec.authentication.keyID", "invalid keyID %d: expected a number from 0 to 255", auth.KeyID)
+		ok = false
+	}
+	if auth.Secret.Name == "" {
+		r.errorf("spec.authentication.secret.name", "missing Secret: expected the name of a Secret of type kubernetes.io/basic-auth")
+		ok = false
+	}
+	p.AuthKeyID, p.AuthSecret = uint8(auth.KeyID), auth.Secret.Name
+	return ok
 }
 
-// announcesIPv6 returns the first pool whose IPv6 addresses go to the peer.
-func announcesIPv6(pools []*Pool, peer string) string {
-	for _, p := range pools {
-		if !p.has(ipv6) {
-			continue
-		}
-		for _, ad := range p.BGP {
-			if len(ad.Peers) == 0 || slices.Contains(ad.Peers, peer) {
-				return p.Name
-			}
-		}
+// checkEcho switches the echo function off where it does not exist: RFC 5883,
+// section 3: "The Echo function MUST NOT be used over multihop paths". The
+// peer's copy of the profile says so.
+func (r report) checkEcho(p *Peer) {
+	if p.BFD == nil || !p.BFD.EchoMode || !p.EBGPMultiHop {
+		return
 	}
-	return ""
+	r.warnf("spec.bfdProfile", "BFDProfile %q has echoMode, which does not exist on multi-hop sessions: expected a profile without echoMode, or ebgpMultiHop false; echo is not used", p.BFD.Name)
+	quiet := *p.BFD
+	quiet.EchoMode = false
+	p.BFD = &quiet
 }

@@ -75,14 +75,14 @@ type Community struct {
 	Fields [3]uint32
 }
 
-// String writes the community as objects do: 64512:100, large:64512:1:2, or
-// ext: and eight octets in hexadecimal.
+// String writes the community as objects do: 64512:100, large:64512:1:2,
+// rt:64512:100, soo:64512:100, or ext: and eight octets in hexadecimal.
 func (c Community) String() string {
 	switch c.Kind {
 	case LargeCommunity:
 		return fmt.Sprintf("large:%d:%d:%d", c.Fields[0], c.Fields[1], c.Fields[2])
 	case ExtendedCommunity:
-		return fmt.Sprintf("ext:%08x%08x", c.Fields[0], c.Fields[1])
+		return extendedText(c.Fields[0], c.Fields[1])
 	}
 	return fmt.Sprintf("%d:%d", c.Fields[0], c.Fields[1])
 }

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,10 +78,48 @@ func (r report) bgpAdvertisement(o *v1beta1.BGPAdvertisement, names map[string]C
 		ok = false
 	}
 	ok = r.resolveCommunities(ad, o.Spec.Communities, names) && ok
+	ok = r.pathAttributes(ad, &o.Spec) && ok
 	if !ok {
 		return nil
 	}
 	return ad
+}
+
+// maxPrepend keeps an AS path far from the lengths that routers refuse.
+const maxPrepend = 10
+
+// pathAttributes fills what MetalLB's advertisements do not have. It returns
+// false when one of them makes no sense.
+func (r report) pathAttributes(ad *BGPAdvertisement, spec *v1beta1.BGPAdvertisementSpec) bool {
+	ok := true
+	if n := spec.ASPathPrepend; n < 0 || n > maxPrepend {
+		r.errorf("spec.asPathPrepend", "invalid asPathPrepend %d: expected a number from 0 to %d", n, maxPrepend)
+		ok = false
+	} else {
+		ad.Prepend = uint8(n)
+	}
+	if spec.MED != nil {
+		med := *spec.MED
+		ad.MED = &med
+	}
+	ad.WeightByEndpoints = spec.WeightByEndpoints
+	attributes := map[v1beta1.ServiceAttribute]ServiceAttributes{
+		v1beta1.CommunitiesAttribute: ServiceCommunities, v1beta1.LocalPrefAttribute: ServiceLocalPref,
+		v1beta1.MEDAttribute: ServiceMED, v1beta1.ASPathPrependAttribute: ServicePrepend,
+	}
+	for i, name := range spec.ServiceAttributes {
+		field := fmt.Sprintf("spec.serviceAttributes[%d]", i)
+		attribute, known := attributes[name]
+		switch {
+		case !known:
+			// Services may then set less than was meant, which is the safe side.
+			r.errorf(field, "unknown attribute %q: expected communities, localPref, med or asPathPrepend", string(name))
+		case ad.ServiceMay.Has(attribute):
+			r.warnf(field, "duplicate value %q: expected each value once", string(name))
+		}
+		ad.ServiceMay |= attribute
+	}
+	return ok
 }
 
 // resolveCommunities fills the communities of ad. It returns false when one of
@@ -96,21 +134,17 @@ func (r report) resolveCommunities(ad *BGPAdvertisement, refs []v1beta1.Communit
 			continue
 		}
 		seen[ref] = true
-		// A name wins over a literal of the same spelling.
-		if value, known := names[string(ref)]; known {
-			ad.Communities = append(ad.Communities, value)
-			continue
-		}
-		value, err := parseCommunity(string(ref))
+		value, err := resolveCommunity(names, string(ref))
+		var unknown *UnknownCommunityError
 		switch {
 		case err == nil:
 			ad.Communities = append(ad.Communities, value)
-		case strings.Contains(string(ref), ":"):
-			r.errorf(field, "%v, or the name of a Community", err)
-			ok = false
+		case errors.As(err, &unknown):
+			r.errorf(field, "%v; nothing new is announced until it exists", err)
+			ad.UnknownCommunities = append(ad.UnknownCommunities, unknown.Name)
 		default:
-			r.errorf(field, "unknown community %q: expected a name that a Community object defines, or a literal such as 64512:100; nothing new is announced until it exists", string(ref))
-			ad.UnknownCommunities = append(ad.UnknownCommunities, string(ref))
+			r.errorf(field, "%v", err)
+			ok = false
 		}
 	}
 	slices.SortFunc(ad.Communities, Community.Compare)
@@ -138,52 +172,4 @@ func (r report) aggregates(ad *BGPAdvertisement, p *Pool) bool {
 		}
 	}
 	return ok
-}
-
-// contradicts is true when an older advertisement of p announces the same
-// prefixes to the same peers from the same nodes with another LOCAL_PREF.
-// Advertisements with service selectors are compared for each Service, later.
-func (r report) contradicts(ad placedAd, p *Pool, older []placedAd) bool {
-	if len(ad.ServiceSelectors) > 0 {
-		return false
-	}
-	for _, o := range older {
-		if len(o.ServiceSelectors) > 0 || !clash(ad, o, p) {
-			continue
-		}
-		r.errorf("spec.localPref", "invalid localPref %d on pool %q: BGPAdvertisement %q, which is older, announces the same prefixes with localPref %d: expected the same localPref, other prefix lengths, other peers or other nodes; the pool is not announced through this object",
-			ad.LocalPref, p.Name, o.Name, o.LocalPref)
-		return true
-	}
-	return false
-}
-
-// clash is true when two advertisements may announce one prefix of p to one
-// peer from one node, with different LOCAL_PREFs.
-func clash(a, b placedAd, p *Pool) bool {
-	switch {
-	case a.LocalPref == b.LocalPref:
-		return false
-	case (!p.has(ipv4) || a.AggregationLength != b.AggregationLength) &&
-		(!p.has(ipv6) || a.AggregationLengthV6 != b.AggregationLengthV6):
-		return false
-	case len(a.Peers) > 0 && len(b.Peers) > 0 && disjoint(a.Peers, b.Peers):
-		return false
-	}
-	return a.nodes.mayMeet(b.nodes)
-}
-
-// disjoint is true when two sorted lists have nothing in common.
-func disjoint(a, b []string) bool {
-	for len(a) > 0 && len(b) > 0 {
-		switch cmp.Compare(a[0], b[0]) {
-		case 0:
-			return false
-		case -1:
-			a = a[1:]
-		default:
-			b = b[1:]
-		}
-	}
-	return true
 }

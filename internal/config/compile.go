@@ -24,7 +24,6 @@ func Compile(objects Objects) (*Snapshot, []Problem) {
 	s.BFDProfiles = c.bfdProfiles()
 	s.BGPAdvertisements = c.bgpAdvertisements(s.Pools, s.Communities)
 	s.Peers = c.peers(s.BFDProfiles)
-	c.checkEcho(s.Peers, s.Pools)
 
 	slices.SortFunc(c.problems, compareProblems)
 	return NewSnapshot(s), slices.Compact(c.problems)

@@ -39,9 +39,10 @@ func (s *Snapshot) describe() string {
 		b.WriteByte('\n')
 	}
 	for _, ad := range s.BGPAdvertisements {
-		fmt.Fprintf(&b, "bgp %q %d %d %d %v %q nodes %s peers %q services %s\n", ad.Name,
+		fmt.Fprintf(&b, "bgp %q %d %d %d %v %q nodes %s peers %q services %s prepend %d med %s weight %t may %04b\n", ad.Name,
 			ad.AggregationLength, ad.AggregationLengthV6, ad.LocalPref, ad.Communities, ad.UnknownCommunities,
-			selectorText(ad.NodeSelectors), ad.Peers, selectorText(ad.ServiceSelectors))
+			selectorText(ad.NodeSelectors), ad.Peers, selectorText(ad.ServiceSelectors),
+			ad.Prepend, medText(ad.MED), ad.WeightByEndpoints, ad.ServiceMay)
 	}
 	for _, p := range s.Peers {
 		p.describe(&b)
@@ -74,9 +75,10 @@ func (p *Pool) describe(b *bytes.Buffer) {
 }
 
 func (p *Peer) describe(b *bytes.Buffer) {
-	fmt.Fprintf(b, "peer %q as %d %d %d %d to %s %q port %d from %s id %s nodes %s password %q %q graceful %t hops %t vrf %q dual %t",
-		p.Name, p.MyASN, p.PeerASN, p.Dynamic, p.LocalASN, p.Address, p.Interface, p.Port, p.Source, p.RouterID,
-		selectorText(p.NodeSelectors), p.Password, p.PasswordSecret, p.GracefulRestart, p.EBGPMultiHop, p.VRF, p.DualStack)
+	fmt.Fprintf(b, "peer %q as %d %d %d %d to %s %q %s port %d from %s id %s nodes %s password %q %q graceful %t hops %t vrf %q dual %t ttl %t passive %t",
+		p.Name, p.MyASN, p.PeerASN, p.Dynamic, p.LocalASN, p.Address, p.Interface, p.Prefix, p.Port, p.Source, p.RouterID,
+		selectorText(p.NodeSelectors), p.Password, p.PasswordSecret, p.GracefulRestart, p.EBGPMultiHop, p.VRF, p.DualStack,
+		p.TTLSecurity, p.Passive)
 	for _, t := range []*time.Duration{p.HoldTime, p.KeepaliveTime, p.ConnectTime} {
 		if t != nil {
 			fmt.Fprintf(b, " %s", t)
@@ -93,6 +95,9 @@ func (p *Peer) describe(b *bytes.Buffer) {
 func (p *BFDProfile) describe(b *bytes.Buffer) {
 	fmt.Fprintf(b, " bfd %q %s %s %d echo %s %t passive %t ttl %d", p.Name, p.ReceiveInterval, p.TransmitInterval,
 		p.DetectMultiplier, p.EchoInterval, p.EchoMode, p.PassiveMode, p.MinimumTTL)
+	if p.AuthSecret != "" {
+		fmt.Fprintf(b, " auth %q %d meticulous %t", p.AuthSecret, p.AuthKeyID, p.AuthMeticulous)
+	}
 }
 
 // selectorText tells a selector that matches nothing from one that matches

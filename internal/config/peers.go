@@ -56,17 +56,25 @@ func (r report) peer(o *v1beta2.BGPPeer, profiles []*BFDProfile) *Peer {
 		EBGPMultiHop:    spec.EBGPMultiHop,
 		VRF:             spec.VRFName,
 		DualStack:       spec.DualStackAddressFamily,
+		TTLSecurity:     spec.TTLSecurity,
+		// Nobody can dial a whole prefix.
+		Passive: spec.PassiveMode || spec.Prefix != "",
 	}
 	if p.Port == 0 {
 		p.Port = defaultBGPPort
 	}
 	p.NodeSelectors, _ = r.selectors("spec.nodeSelectors", spec.NodeSelectors)
 	p.BFD = r.bfdProfile(spec.BFDProfile, profiles)
+	r.checkEcho(p)
 
 	// Each check reports by itself, so that the user sees all at once.
 	ok := r.peerASN(p, spec)
 	ok = r.peerAddress(p, spec) && ok
 	ok = r.peerTimers(p, spec) && ok
+	if p.TTLSecurity && p.EBGPMultiHop {
+		r.errorf("spec.ttlSecurity", "both ttlSecurity and ebgpMultiHop specified: expected at most one of them, since ttlSecurity demands a peer that is one hop away")
+		ok = false
+	}
 	if p.Password != "" && p.PasswordSecret != "" {
 		r.errorf("spec.passwordSecret", "both password and passwordSecret specified: expected at most one of them")
 		ok = false
@@ -110,23 +118,51 @@ func (r report) peerASN(p *Peer, spec *v1beta2.BGPPeerSpec) bool {
 
 func (r report) peerAddress(p *Peer, spec *v1beta2.BGPPeerSpec) bool {
 	ok := true
-	switch {
-	case spec.Address == "" && spec.Interface == "":
-		r.errorf("spec.peerAddress", "invalid BGPPeer address: expected exactly one of peerAddress and interface, found neither")
+	switch given := given(spec.Address, spec.Interface, spec.Prefix); {
+	case given == 0:
+		r.errorf("spec.peerAddress", "invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found none")
 		ok = false
-	case spec.Address != "" && spec.Interface != "":
-		r.errorf("spec.peerAddress", "invalid BGPPeer address: expected exactly one of peerAddress and interface, found both")
+	case given > 1:
+		r.errorf("spec.peerAddress", "invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found more than one")
 		ok = false
 	case spec.Address != "":
-		if p.Address, ok = r.address("spec.peerAddress", "BGPPeer address", spec.Address); !ok {
-			return false
-		}
+		p.Address, ok = r.address("spec.peerAddress", "BGPPeer address", spec.Address)
+	case spec.Prefix != "":
+		p.Prefix, ok = r.prefix("spec.peerPrefix", spec.Prefix)
 	}
 	if spec.SrcAddress != "" {
 		source, sound := r.address("spec.sourceAddress", "source address", spec.SrcAddress)
 		p.Source, ok = source, ok && sound
 	}
 	return ok
+}
+
+// given counts the texts that are not empty.
+func given(texts ...string) int {
+	n := 0
+	for _, text := range texts {
+		if text != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// linkLocal are the addresses that say nothing without an interface.
+var linkLocal = netip.MustParsePrefix("fe80::/10")
+
+// prefix reads where dynamic neighbours dial from.
+func (r report) prefix(field, text string) (netip.Prefix, bool) {
+	p, err := parseCIDR(text)
+	switch {
+	case err != nil:
+		r.errorf(field, "invalid BGPPeer prefix %q: expected a CIDR such as 192.168.10.0/24", text)
+	case linkLocal.Overlaps(p) && p.Bits() >= linkLocal.Bits():
+		r.errorf(field, "invalid BGPPeer prefix %q: link-local addresses exist on every interface: expected another prefix, or the field interface in its place", text)
+	default:
+		return p, true
+	}
+	return netip.Prefix{}, false
 }
 
 func (r report) address(field, what, text string) (netip.Addr, bool) {
@@ -166,38 +202,4 @@ func (r report) bfdProfile(name string, profiles []*BFDProfile) *BFDProfile {
 	}
 	r.errorf("spec.bfdProfile", "there is no usable BFDProfile %q: expected the name of an existing profile; the session runs without BFD", name)
 	return nil
-}
-
-// collides reports what p and the older peers cannot be at once on a node that
-// may have both. It returns true if p is to be left out.
-//
-// That all peers of a node share one router ID and one AS is a rule of the
-// routing daemon under MetalLB, not of ours: sessions are independent here, so
-// it is worth a warning and no more, and one of each kind is enough.
-func (r report) collides(p placedPeer, older []placedPeer) bool {
-	var otherID, otherAS string
-	for _, o := range older {
-		same := p.Address == o.Address && p.Interface == o.Interface && p.Port == o.Port && p.VRF == o.VRF
-		differs := p.RouterID != o.RouterID || (p.MyASN != o.MyASN && p.VRF == o.VRF)
-		if !(same || differs) || !p.nodes.mayMeet(o.nodes) {
-			continue
-		}
-		if same {
-			r.errorf("spec.peerAddress", "BGPPeer %q has the same address, port and VRF, and Herald doesn't support duplicate BGPPeers selecting the same node: expected node selectors that have no node in common", o.Name)
-			return true
-		}
-		if p.RouterID != o.RouterID && otherID == "" {
-			otherID = o.Name
-		}
-		if p.MyASN != o.MyASN && p.VRF == o.VRF && otherAS == "" {
-			otherAS = o.Name
-		}
-	}
-	if otherID != "" {
-		r.warnf("spec.routerID", "BGPPeer %q, which selects the same node, has another routerID: BGPPeers of one node must all have the same RouterID where one router sees both sessions", otherID)
-	}
-	if otherAS != "" {
-		r.warnf("spec.myASN", "BGPPeer %q, which selects the same node, has another myASN: BGPPeers of one node must have the same myAsn within the same VRF where one router sees both sessions", otherAS)
-	}
-	return false
 }

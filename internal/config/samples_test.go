@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/config/configtest"
@@ -30,8 +31,8 @@ func TestSamplesCompileWithoutProblems(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %v", p.Severity, p)
 	}
-	if len(s.Pools) != 3 || len(s.L2Advertisements) != 2 || len(s.BGPAdvertisements) != 2 ||
-		len(s.Peers) != 2 || len(s.BFDProfiles) != 1 || len(s.Communities) != 3 {
+	if len(s.Pools) != 3 || len(s.L2Advertisements) != 2 || len(s.BGPAdvertisements) != 3 ||
+		len(s.Peers) != 3 || len(s.BFDProfiles) != 2 || len(s.Communities) != 4 {
 		t.Errorf("not everything arrived:\n%s", config.Describe(s))
 	}
 }
@@ -42,6 +43,7 @@ func TestStatusSamplesDecode(t *testing.T) {
 		"servicel2status":    &v1beta1.ServiceL2Status{},
 		"servicebgpstatus":   &v1beta1.ServiceBGPStatus{},
 		"configurationstate": &v1beta1.ConfigurationState{},
+		"bgpsessionstatus":   &v1alpha1.BGPSessionStatus{},
 	} {
 		text, err := os.ReadFile(filepath.Join(samples, name+".yaml"))
 		if err != nil {

@@ -66,12 +66,16 @@ func leftOver(spec *v1beta2.BGPPeerSpec) v1beta2.BGPPeerSpec {
 		LocalASN: spec.LocalASN, ConnectTime: spec.ConnectTime,
 		EnableGracefulRestart: spec.EnableGracefulRestart, VRFName: spec.VRFName,
 		DisableMP: spec.DisableMP, DualStackAddressFamily: spec.DualStackAddressFamily,
+		PassiveMode: spec.PassiveMode,
 	}
 	if spec.DynamicASN != "" {
 		rest.DynamicASN, rest.ASN = spec.DynamicASN, spec.ASN
 	}
-	if spec.Interface != "" {
-		rest.Interface, rest.Address = spec.Interface, spec.Address
+	if spec.Interface != "" || spec.Prefix != "" {
+		rest.Interface, rest.Prefix, rest.Address = spec.Interface, spec.Prefix, spec.Address
+	}
+	if spec.TTLSecurity {
+		rest.TTLSecurity, rest.EBGPMultiHop = true, spec.EBGPMultiHop
 	}
 	if spec.PasswordSecret != (v1beta2.SecretReference{}) {
 		rest.PasswordSecret, rest.Password = spec.PasswordSecret, spec.Password
@@ -85,11 +89,15 @@ func restore(spec, rest *v1beta2.BGPPeerSpec) {
 	spec.LocalASN, spec.ConnectTime = rest.LocalASN, rest.ConnectTime
 	spec.EnableGracefulRestart, spec.VRFName = rest.EnableGracefulRestart, rest.VRFName
 	spec.DisableMP, spec.DualStackAddressFamily = rest.DisableMP, rest.DualStackAddressFamily
+	spec.PassiveMode = rest.PassiveMode
 	if spec.ASN == rest.ASN {
 		spec.DynamicASN = rest.DynamicASN
 	}
 	if spec.Address == rest.Address {
-		spec.Interface = rest.Interface
+		spec.Interface, spec.Prefix = rest.Interface, rest.Prefix
+	}
+	if spec.EBGPMultiHop == rest.EBGPMultiHop {
+		spec.TTLSecurity = rest.TTLSecurity
 	}
 	if spec.Password == rest.Password {
 		spec.PasswordSecret = rest.PasswordSecret

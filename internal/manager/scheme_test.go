@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/api/v1beta2"
 )
@@ -28,6 +29,7 @@ func TestMapperKnowsTheResourceOfEachKind(t *testing.T) {
 		"bgpadvertisements": &v1beta1.BGPAdvertisement{}, "bfdprofiles": &v1beta1.BFDProfile{}, "communities": &v1beta1.Community{},
 		"servicel2statuses": &v1beta1.ServiceL2Status{}, "servicebgpstatuses": &v1beta1.ServiceBGPStatus{},
 		"configurationstates": &v1beta1.ConfigurationState{}, "bgppeers": &v1beta2.BGPPeer{},
+		"bgpsessionstatuses": &v1alpha1.BGPSessionStatus{},
 	} {
 		t.Run(resource, func(t *testing.T) {
 			gvk, err := apiutil.GVKForObject(obj, scheme)

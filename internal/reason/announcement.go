@@ -20,6 +20,7 @@ const (
 	NodeDraining              Reason = "NodeDraining"
 	InterfaceMissing          Reason = "InterfaceMissing"
 	OwnerServesOthers         Reason = "OwnerServesOthers"
+	InvalidBGPAttribute       Reason = "InvalidBGPAttribute"
 	Advertised                Reason = "Advertised"
 	ConflictingAdvertisements Reason = "ConflictingAdvertisements"
 	UnknownCommunity          Reason = "UnknownCommunity"
@@ -45,6 +46,7 @@ var announcement = []Entry{
 	{NodeDraining, "The node's speaker is draining.", ""},
 	{InterfaceMissing, "The node has none of the interfaces that the advertisement names, or they are down or cannot announce the address.", "Correct spec.interfaces, or bring the interface up; for IPv6 it needs a link-local address."},
 	{OwnerServesOthers, "The owner of the shared address may not announce this Service.", "Let the Services that share an address be served by the same nodes."},
+	{InvalidBGPAttribute, "A BGP annotation of the Service cannot be understood and is not used.", "Correct the annotation that the message names."},
 	{Advertised, "This node advertises the Service to its BGP peers.", ""},
 	{ConflictingAdvertisements, "Two BGPAdvertisements that apply to the Service on this node give one prefix different attributes towards one peer.", "Give both the same localPref, med and asPathPrepend, or let them differ in prefix length, peers, nodes or Services."},
 	{UnknownCommunity, "Every BGPAdvertisement that applies to the Service names a community that does not exist, itself or by the Service's annotation.", "Create the Community object, or correct the name."},

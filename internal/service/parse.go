@@ -52,6 +52,7 @@ func Parse(svc *corev1.Service) *Service {
 	}
 	s.readAnnotations(svc.Annotations)
 	s.readRequest(svc)
+	s.readBGP(svc.Annotations)
 	s.readStatus(svc.Status.LoadBalancer.Ingress)
 	return s
 }

@@ -63,7 +63,7 @@ func TestUserMeetsTheKinds(t *testing.T) {
 	}
 	must(t, "", "apply", "--server-side", "--force-conflicts", "-k", root+"config/crd")
 	must(t, "", "apply", "-k", root+"config/samples")
-	for _, kind := range []string{"servicel2status", "servicebgpstatus", "configurationstate"} {
+	for _, kind := range []string{"servicel2status", "servicebgpstatus", "configurationstate", "bgpsessionstatus"} {
 		must(t, "", "apply", "-f", root+"config/samples/"+kind+".yaml")
 	}
 
@@ -76,6 +76,9 @@ func TestUserMeetsTheKinds(t *testing.T) {
 		{"a Community", "get bgpcomm", "well-known"},
 		{"a status sample", "get svcl2", "l2-x7k2p"},
 		{"another status sample", "get svcbgp", "bgp-m4q9z"},
+		{"the peers of a Service, by any node", "get svcbgp", `["rack-a","unnumbered"]`},
+		{"the nodes of a Service", "get svcbgp -o wide", `{"node":"node-b","peers":["unnumbered"]}`},
+		{"a session", "get bgpsess", "node-a   rack-a   192.168.1.1   Established"},
 		{"a state", "get cfgstate", "controller"},
 		{"an explanation", "explain ipaddresspool.spec.serviceAllocation.priority", "the lowest"},
 		{"an explanation of a list", "explain bgppeer.spec.nodeSelectors.matchExpressions.operator", "In, NotIn, Exists or DoesNotExist"},
@@ -106,6 +109,18 @@ kind: BGPPeer
 metadata: {name: bad, namespace: metallb-system}
 spec: {myASN: 64512, peerASN: 1, dynamicASN: internal, peerAddress: 10.0.0.1}`,
 			"both peer ASN and dynamicASN specified: expected exactly one of peerASN and dynamicASN"},
+		{"neighbours that are one and many", `
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: bad, namespace: metallb-system}
+spec: {myASN: 64512, peerASN: 1, peerPrefix: 10.0.0.0/24, peerAddress: 10.0.0.1}`,
+			"invalid BGPPeer address: expected exactly one of peerAddress, interface and peerPrefix, found more than one"},
+		{"a community that is cut off", `
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: bad, namespace: metallb-system}
+spec: {communities: ["rt:64512"]}`,
+			`invalid community value "rt:64512": expected an extended community of format rt:64512:100`},
 		// Nobody serves the conversion here. The other way to go on would be to
 		// drop fields without a word.
 		{"the old version, while nobody converts", `
