@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -109,7 +110,7 @@ func (c *Cluster) run(ctx context.Context, host string, argv []string, start fun
 		return err
 	}
 	defer ns.Close()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := c.command(ctx, h, argv)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var wait func() error
 	err = ns.Do(func() (err error) {
@@ -123,6 +124,21 @@ func (c *Cluster) run(ctx context.Context, host string, argv []string, start fun
 		return fmt.Errorf("on %s: %s: %w", h.Name, strings.Join(argv, " "), err)
 	}
 	return nil
+}
+
+// command is a program as a host knows it: a router has vtysh or birdc that talk
+// to its own daemons.
+func (c *Cluster) command(ctx context.Context, h Host, argv []string) *exec.Cmd {
+	bin := filepath.Join(RouterDir(c.State.Options.StateDir, h.Name), "bin")
+	path := argv[0]
+	if own := filepath.Join(bin, path); !strings.Contains(path, "/") && isFile(own) {
+		path = own
+	}
+	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	if _, err := c.State.Layout.Router(h.Name); err == nil {
+		cmd.Env = append(cmd.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	}
+	return cmd
 }
 
 // output runs a command and returns its stdout; an error carries its stderr.

@@ -19,6 +19,8 @@ type Layout struct {
 	Segments []Segment
 	Nodes    []Host
 	Clients  []Host
+	// Routers stand between the segments in all topologies but Flat.
+	Routers []Router
 	// PodCIDRs and ServiceCIDRs are the whole cluster's, IPv4 first.
 	PodCIDRs     []netip.Prefix
 	ServiceCIDRs []netip.Prefix
@@ -30,8 +32,8 @@ type Segment struct {
 	// frame that is flooded.
 	Bridge   string
 	Prefixes []netip.Prefix // IPv4 first
-	// Gateway is the bridge's own address in each family: the machines' default
-	// route. There is nothing behind it but the segments.
+	// Gateway is the machines' default route in each family: a router's address, or
+	// else the bridge's own, with nothing behind it but the segments.
 	Gateway []netip.Addr
 }
 
@@ -78,6 +80,7 @@ func (i Interface) Addrs() []netip.Addr {
 // Host numbers, the last byte of every address a machine has.
 const (
 	gatewayNumber     = 1
+	firstRouterNumber = 2 // of those that are not the gateway
 	firstNodeNumber   = 11
 	firstClientNumber = 201
 	mgmtBridge        = "mgmt0"
@@ -100,7 +103,8 @@ func plan(o Options) (Layout, error) {
 		Namespace: namespace(o.Name, "cp"),
 		Mgmt:      &Interface{Name: mgmtBridge, Segment: -1, Prefixes: o.mgmt(gatewayNumber)},
 	}
-	for s := range o.Segments {
+	b := o.blueprint()
+	for s := range b.segments {
 		own := o.segment(s, gatewayNumber)
 		seg := Segment{Bridge: fmt.Sprintf("br%d", s)}
 		for _, p := range own {
@@ -111,7 +115,7 @@ func plan(o Options) (Layout, error) {
 	}
 	for i := range o.Nodes {
 		number := firstNodeNumber + i
-		h := o.host(fmt.Sprintf("node%d", i+1), number)
+		h := o.host(b.segments, nodeName(i), number)
 		h.Mgmt = &Interface{Name: mgmtBridge, Segment: -1, Port: h.Name + "-m",
 			MAC: mac(0xff, number), Prefixes: o.mgmt(number)}
 		h.PodCIDRs = o.Families.pick(
@@ -120,14 +124,23 @@ func plan(o Options) (Layout, error) {
 		l.Nodes = append(l.Nodes, h)
 	}
 	for i := range o.Clients {
-		l.Clients = append(l.Clients, o.host(fmt.Sprintf("client%d", i+1), firstClientNumber+i))
+		l.Clients = append(l.Clients, o.host(b.segments, clientName(i), firstClientNumber+i))
 	}
-	return l, l.check(o)
+	if err := l.check(o, b); err != nil {
+		return l, err
+	}
+	return l, l.addRouters(o, b)
 }
+
+func nodeName(i int) string   { return fmt.Sprintf("node%d", i+1) }
+func clientName(i int) string { return fmt.Sprintf("client%d", i+1) }
 
 // check finds segments that name hosts which do not exist, and nodes that the
 // first segment leaves out.
-func (l Layout) check(o Options) error {
+func (l Layout) check(o Options, b blueprint) error {
+	if len(b.routers) > 0 {
+		return nil // a preset is sound by itself
+	}
 	for s, seg := range o.Segments {
 		for _, name := range seg.Hosts {
 			if _, err := l.Host(name); err != nil {
@@ -143,14 +156,14 @@ func (l Layout) check(o Options) error {
 	return nil
 }
 
-// Host finds a node or client by name; "client" is short for "client1", and
+// Host finds a node, client or router by name; "client" is short for "client1", and
 // "cp" is the control plane.
 func (l Layout) Host(name string) (Host, error) {
 	if name == "client" {
 		name = "client1"
 	}
 	names := []string{}
-	for _, h := range slices.Concat(l.Nodes, l.Clients, []Host{l.ControlPlane}) {
+	for _, h := range append(l.Hosts(), l.ControlPlane) {
 		if h.Name == name {
 			return h, nil
 		}
@@ -182,7 +195,7 @@ func (l Layout) APIServer() netip.AddrPort {
 // Namespaces returns the names of all the namespaces of the plan.
 func (l Layout) Namespaces() []string {
 	names := []string{l.ControlPlane.Namespace, l.Switch}
-	for _, h := range append(slices.Clone(l.Nodes), l.Clients...) {
+	for _, h := range l.Hosts() {
 		names = append(names, h.Namespace)
 	}
 	return names
@@ -195,21 +208,26 @@ func namespacePrefix(name string) string { return "herald-" + name + "-" }
 func namespace(lab, host string) string { return namespacePrefix(lab) + host }
 
 // host plans a machine with an interface on each segment it is on.
-func (o Options) host(name string, number int) Host {
+func (o Options) host(segments []SegmentOptions, name string, number int) Host {
 	h := Host{Name: name, Namespace: namespace(o.Name, name)}
-	for s, seg := range o.Segments {
+	for s, seg := range segments {
 		if len(seg.Hosts) > 0 && !slices.Contains(seg.Hosts, name) {
 			continue
 		}
-		h.Interfaces = append(h.Interfaces, Interface{
-			Name:     fmt.Sprintf("eth%d", s),
-			Segment:  s,
-			Port:     fmt.Sprintf("%s-%d", name, s),
-			MAC:      mac(byte(s), number),
-			Prefixes: o.segment(s, number),
-		})
+		h.Interfaces = append(h.Interfaces, o.iface(name, s, number))
 	}
 	return h
+}
+
+// iface plans a host's interface on a segment; it has the segment's number.
+func (o Options) iface(host string, segment, number int) Interface {
+	return Interface{
+		Name:     fmt.Sprintf("eth%d", segment),
+		Segment:  segment,
+		Port:     fmt.Sprintf("%s-%d", host, segment),
+		MAC:      mac(byte(segment), number),
+		Prefixes: o.segment(segment, number),
+	}
 }
 
 // segment gives a host's addresses on a segment: 192.168.(200+s).N and

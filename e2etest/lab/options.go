@@ -38,9 +38,14 @@ type Options struct {
 	Clients int
 	// Families defaults to DualStack.
 	Families Families
-	// Segments are the flat L2 networks; default one, with everybody on it. The
-	// first must have every node, because nodes reach each other's pods over it.
+	// Topology is the shape of the network, default Flat.
+	Topology Topology
+	// Segments are the L2 networks of a flat topology; default one, with everybody
+	// on it. The first must have every node, because nodes reach each other's pods
+	// over it. Other topologies have segments of their own.
 	Segments []SegmentOptions
+	// BGP says how the routers of a topology are set up.
+	BGP BGPOptions
 	// Images maps an image name as pods write it to the path of a local static
 	// binary. What BuildImages built is known without being named.
 	Images map[string]string
@@ -69,6 +74,31 @@ type SegmentOptions struct {
 	Hosts []string
 }
 
+// BGPOptions says how the routers of a topology are set up at their first boot;
+// Router.Configure changes it later. The zero value is a good setup: routers that
+// take the nodes as neighbours, with BFD, without a password.
+type BGPOptions struct {
+	// NodeASN is the autonomous system of the nodes, default 64500.
+	NodeASN uint32
+	// Password is that of all sessions with nodes (TCP MD5), none by default.
+	Password string `json:",omitempty"`
+	// NoBFD leaves BFD out.
+	NoBFD bool
+	// Routers changes routers of the topology, by name.
+	Routers map[string]RouterOptions
+}
+
+// RouterOptions changes a router of a topology.
+type RouterOptions struct {
+	// Kind makes it FRR or BIRD; the topology says which by default.
+	Kind RouterKind
+	// ASN is its autonomous system. That of the nodes makes it an iBGP neighbour.
+	ASN uint32
+	// Config is its whole configuration, in its daemon's language, instead of what
+	// RouterText writes.
+	Config string
+}
+
 var nameRE = regexp.MustCompile(`^[a-z][a-z0-9]{0,15}$`)
 
 // Limits keep the address plan simple: a node is a byte in several addresses.
@@ -81,13 +111,18 @@ const (
 // complete fills in the defaults and checks the options.
 func (o Options) complete() (Options, error) {
 	o.Name = or(o.Name, "demo")
+	if o.Topology == V6Only {
+		o.Families = or(o.Families, IPv6Only)
+	}
 	o.Families = or(o.Families, DualStack)
 	o.Life = or(o.Life, 2*time.Hour)
 	o.Nodes = or(o.Nodes, 3)
 	o.Clients = or(o.Clients, 1)
 	o.StateDir = or(o.StateDir, DefaultStateDir(o.Name))
 	o.LogDir = or(o.LogDir, filepath.Join(o.StateDir, "logs"))
-	if len(o.Segments) == 0 {
+	o.Topology = or(o.Topology, Flat)
+	o.BGP.NodeASN = or(o.BGP.NodeASN, DefaultNodeASN)
+	if o.Topology == Flat && len(o.Segments) == 0 {
 		o.Segments = []SegmentOptions{{}}
 	}
 	if o.Progress == nil {
@@ -107,6 +142,9 @@ func (o Options) complete() (Options, error) {
 	case o.Life < 0:
 		return o, fmt.Errorf("lab life: %s, want a positive duration", o.Life)
 	}
+	if err := o.checkTopology(); err != nil {
+		return o, err
+	}
 	for _, dir := range []*string{&o.StateDir, &o.LogDir} {
 		abs, err := filepath.Abs(*dir)
 		if err != nil {
@@ -120,6 +158,26 @@ func (o Options) complete() (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// checkTopology finds options that contradict the topology.
+func (o Options) checkTopology() error {
+	switch {
+	case !slices.Contains(Topologies(), o.Topology):
+		return fmt.Errorf("lab topology: %q, want one of %v", o.Topology, Topologies())
+	case o.Topology != Flat && len(o.Segments) > 0:
+		return fmt.Errorf("lab segments: the topology %s lays out its own, want none", o.Topology)
+	case o.Topology == Racks && o.Nodes < 2:
+		return fmt.Errorf("lab nodes: %d, want at least one for each of the two racks", o.Nodes)
+	case o.Topology == V6Only && !o.Families.V6():
+		return fmt.Errorf("lab families: %q, want ipv6 or dual with a router that speaks only IPv6", o.Families)
+	}
+	for name, r := range o.BGP.Routers {
+		if r.Kind != "" && r.Kind != FRR && r.Kind != BIRD {
+			return fmt.Errorf("lab router %s: kind %q, want frr or bird", name, r.Kind)
+		}
+	}
+	return nil
 }
 
 // DefaultStateDir is where the lab of a name keeps its state unless told otherwise.

@@ -73,13 +73,14 @@ func build(ctx context.Context, args []string) error {
 
 func up(ctx context.Context, args []string) error {
 	o := lab.Options{Detach: true, Progress: os.Stdout}
-	var families, images string
+	var families, images, topology string
 	segments := 1
 	t, rest, err := parse("up", args, func(fs *flag.FlagSet) {
 		fs.IntVar(&o.Nodes, "nodes", 3, "how many nodes")
 		fs.IntVar(&o.Clients, "clients", 1, "how many clients")
-		fs.IntVar(&segments, "segments", 1, "how many flat networks, each with everybody on it")
-		fs.StringVar(&families, "families", string(lab.DualStack), "dual, ipv4 or ipv6")
+		fs.IntVar(&segments, "segments", 1, "of a flat topology: how many networks, each with everybody on it")
+		fs.StringVar(&topology, "topology", string(lab.Flat), "flat, tor, racks, multihop or v6only; all but flat have routers")
+		fs.StringVar(&families, "families", "", "dual, ipv4 or ipv6 (default dual; with v6only: ipv6)")
 		fs.StringVar(&images, "images", "", "a JSON file {\"image name\": \"path of a static binary\"}, beside what lab build built")
 		fs.StringVar(&o.LogDir, "log-dir", "", "where logs go (default below the lab's folder, and gone with it)")
 		fs.DurationVar(&o.Life, "life", 2*time.Hour, "the lab ends by itself after this time")
@@ -91,7 +92,10 @@ func up(ctx context.Context, args []string) error {
 		return fmt.Errorf("up takes no arguments, got %q", rest)
 	}
 	o.Name, o.StateDir, o.Families = t.name, t.dir, lab.Families(families)
-	o.Segments = make([]lab.SegmentOptions, max(segments, 1))
+	o.Topology = lab.Topology(topology)
+	if o.Topology == lab.Flat || segments != 1 {
+		o.Segments = make([]lab.SegmentOptions, max(segments, 1))
+	}
 	if images != "" {
 		if o.Images, err = lab.ReadImages(images); err != nil {
 			return err

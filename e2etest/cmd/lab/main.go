@@ -30,7 +30,7 @@ func commands() map[string]command {
 		"down":    {"down [--name N]", "end a lab, or remove what a crashed one left", down},
 		"status":  {"status [--name N]", "show a lab's hosts and addresses", status},
 		"kubectl": {"kubectl [--name N] ARGS...", "run kubectl as the administrator", kubectl},
-		"exec":    {"exec [--name N] HOST -- PROGRAM ARGS...", "run a program on a node, a client, \"switch\" or \"cp\"", execute},
+		"exec":    {"exec [--name N] HOST -- PROGRAM ARGS...", "run a program on a node, client or router, \"switch\" or \"cp\"", execute},
 		"fault":   {"fault [--name N] FAULT ARGS...", "break something, or mend it", fault},
 		"probe":   {"probe [--name N] [flags] TARGET...", "measure the outage of addresses", probeCommand},
 		"image":   {"image [--name N] IMAGE=BINARY...", "make binaries known as images", image},
@@ -86,10 +86,11 @@ func help(known map[string]command) {
 		strings.Join(lines, "\n"), faultHelp)
 }
 
-const faultHelp = `  power-off NODE              cut its links and freeze it      power-on NODE    boot it again
-  pause NODE                  the same                         resume NODE      let it go on where it was
+const faultHelp = `  power-off NODE|ROUTER       cut its links and freeze it      power-on NODE|ROUTER  boot it again
+  pause NODE|ROUTER           the same                         resume NODE|ROUTER    let it go on where it was
   link-down HOST [INTERFACE]  pull its cables                  link-up HOST [INTERFACE]
   partition HOST...           those cannot hear the others     heal
   stop HOST PROGRAM           of cp: kube-apiserver, etcd ...  start HOST PROGRAM
                               of a node: agent, kube-proxy
+                              of a router: zebra, bgpd, bfdd, bird
   kill HOST PROGRAM           kill -9, in whatever pod it is`

@@ -12,85 +12,88 @@ import (
 	"github.com/heraldlb/herald/e2etest/lab/nsnet"
 )
 
-// powerOff cuts a node's links and freezes its processes. The links go first: from
-// then on not a single frame of the node reaches anybody, which is what the loss
-// of power looks like from outside.
-func (s *Supervisor) powerOff(_ context.Context, n *node) (string, error) {
-	if !n.on {
-		return "", fmt.Errorf("%s is off already", n.host.Name)
+// powerOff cuts a machine's links and freezes its processes. The links go first:
+// from then on not a single frame of it reaches anybody, which is what the loss of
+// power looks like from outside.
+func (s *Supervisor) powerOff(_ context.Context, m *machine) (string, error) {
+	if !m.on {
+		return "", fmt.Errorf("%s is off already", m.host.Name)
 	}
-	n.on = false
-	if err := s.cut(n, false); err != nil {
+	m.on = false
+	if err := s.cut(m, false); err != nil {
 		return "", err
 	}
 	at := time.Now()
-	if err := nsnet.Freeze(n.owns); err != nil {
+	if err := nsnet.Freeze(m.owns); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s has no power since %s", n.host.Name, at.Format("15:04:05.000")), nil
+	return fmt.Sprintf("%s has no power since %s", m.host.Name, at.Format("15:04:05.000")), nil
 }
 
-// powerOn boots a node that was powered off: what ran there is lost.
-func (s *Supervisor) powerOn(ctx context.Context, n *node) (string, error) {
-	if n.on {
-		return "", fmt.Errorf("%s is on already", n.host.Name)
+// powerOn boots a machine that was powered off: what ran there is lost.
+func (s *Supervisor) powerOn(ctx context.Context, m *machine) (string, error) {
+	if m.on {
+		return "", fmt.Errorf("%s is on already", m.host.Name)
 	}
-	n.stop()
-	if err := nsnet.Clear(n.owns); err != nil {
+	m.stop()
+	if err := nsnet.Clear(m.owns); err != nil {
 		return "", err
 	}
 	// The kernel removes wires some time after a namespace; the new ones have the
 	// same names, so remove them now.
-	for _, i := range n.host.Interfaces {
+	for _, i := range m.host.Interfaces {
 		if err := s.switchNet.Unplug(i.Port); err != nil {
 			return "", err
 		}
 	}
-	if err := s.cpNet.Unplug(n.host.Mgmt.Port); err != nil {
+	if m.host.Mgmt != nil {
+		if err := s.cpNet.Unplug(m.host.Mgmt.Port); err != nil {
+			return "", err
+		}
+	}
+	if err := m.build(); err != nil {
 		return "", err
 	}
-	if err := s.buildNode(n); err != nil {
+	if err := s.place(m.host); err != nil {
 		return "", err
 	}
-	if err := s.place(n.host); err != nil {
-		return "", err
-	}
-	n.on = true
+	m.on = true
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := s.bootNode(ctx, n); err != nil {
+	if err := m.boot(ctx); err != nil {
 		return "", err
 	}
-	return n.host.Name + " has booted and is Ready", nil
+	return m.host.Name + " has booted and is ready", nil
 }
 
-// pause cuts a node off and freezes it like powerOff; resume lets it go on where
-// it was, believing what it believed then, like a virtual machine after a stall.
-func (s *Supervisor) pause(ctx context.Context, n *node) (string, error) { return s.powerOff(ctx, n) }
+// pause cuts a machine off and freezes it like powerOff; resume lets it go on
+// where it was, believing what it believed then, like a virtual machine after a
+// stall.
+func (s *Supervisor) pause(ctx context.Context, m *machine) (string, error) {
+	return s.powerOff(ctx, m)
+}
 
-func (s *Supervisor) resume(_ context.Context, n *node) (string, error) {
-	if n.on {
-		return "", fmt.Errorf("%s is not paused", n.host.Name)
+func (s *Supervisor) resume(_ context.Context, m *machine) (string, error) {
+	if m.on {
+		return "", fmt.Errorf("%s is not paused", m.host.Name)
 	}
-	n.on = true
-	if err := s.cut(n, true); err != nil {
+	m.on = true
+	if err := s.cut(m, true); err != nil {
 		return "", err
 	}
-	return n.host.Name + " goes on", nsnet.Thaw(n.owns)
+	return m.host.Name + " goes on", nsnet.Thaw(m.owns)
 }
 
-// owns reports whether a network namespace is the node's or one of its pods'.
-func (n *node) owns(namespace string) bool {
-	return namespace == n.host.Namespace || strings.HasPrefix(namespace, n.host.Namespace+"-")
-}
-
-// cut sets all wires of a node, the management network's included.
-func (s *Supervisor) cut(n *node, up bool) error {
+// cut sets all wires of a machine, the management network's included.
+func (s *Supervisor) cut(m *machine, up bool) error {
 	var errs []error
-	for _, i := range n.host.Interfaces {
+	for _, i := range m.host.Interfaces {
 		errs = append(errs, s.switchNet.SetLink(i.Port, up))
 	}
-	return errors.Join(append(errs, s.cpNet.SetLink(n.host.Mgmt.Port, up))...)
+	if m.host.Mgmt != nil {
+		errs = append(errs, s.cpNet.SetLink(m.host.Mgmt.Port, up))
+	}
+	return errors.Join(errs...)
 }
 
 // link pulls or plugs a host's cables at the switch: the host loses its carrier.
@@ -146,7 +149,7 @@ func (s *Supervisor) heal(context.Context, []string) (string, error) {
 }
 
 func (s *Supervisor) placeAll() error {
-	for _, h := range slices.Concat(s.state.Layout.Nodes, s.state.Layout.Clients) {
+	for _, h := range s.state.Layout.Hosts() {
 		if err := s.place(h); err != nil {
 			return err
 		}
@@ -175,8 +178,8 @@ func (s *Supervisor) kill(_ context.Context, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	machine := node{host: h}
-	killed, err := nsnet.Kill(machine.owns, args[1])
+	on := machine{host: h}
+	killed, err := nsnet.Kill(on.owns, args[1])
 	if err != nil {
 		return "", err
 	}
@@ -190,8 +193,8 @@ func (s *Supervisor) kill(_ context.Context, args []string) (string, error) {
 	return fmt.Sprintf("killed %s on %s (pid %s)", args[1], h.Name, strings.Join(pids, ", ")), nil
 }
 
-// program stops a program of the control plane ("cp") or of a node for good, or
-// starts it again.
+// program stops a program of the control plane ("cp"), of a node or of a router
+// for good, or starts it again.
 func (s *Supervisor) program(start bool) func(context.Context, []string) (string, error) {
 	return func(ctx context.Context, args []string) (string, error) {
 		p, err := s.find(args[0], args[1])
@@ -231,7 +234,7 @@ func (s *Supervisor) status(context.Context, []string) (string, error) {
 		if slices.Contains(s.partitioned, h.Name) {
 			note += ", other side of the partition"
 		}
-		fmt.Fprintf(&out, "%-8s %-24s %-10s %s\n", h.Name, h.Namespace, note, strings.Join(addrs, "  "))
+		fmt.Fprintf(&out, "%-8s %-24s %-15s %s\n", h.Name, h.Namespace, note, strings.Join(addrs, "  "))
 	}
 	line(l.ControlPlane, "api "+l.APIServer().String())
 	for _, h := range l.Nodes {
@@ -239,6 +242,9 @@ func (s *Supervisor) status(context.Context, []string) (string, error) {
 	}
 	for _, h := range l.Clients {
 		line(h, "client")
+	}
+	for _, r := range l.Routers {
+		line(r.Host, fmt.Sprintf("%s AS%d %s", r.Kind, r.ASN, map[bool]string{true: "on", false: "off"}[s.routers[r.Name].on]))
 	}
 	return out.String(), nil
 }

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,16 +27,14 @@ func (s *Supervisor) buildNetwork() (err error) {
 	if s.switchNet, err = newHost(l.Switch, forwarding); err != nil {
 		return err
 	}
-	for _, seg := range l.Segments {
+	for i, seg := range l.Segments {
 		for _, bridge := range []string{seg.Bridge, otherSide(seg.Bridge)} {
 			if err := s.switchNet.Bridge(bridge); err != nil {
 				return err
 			}
 		}
-		for i, gw := range seg.Gateway {
-			if err := s.switchNet.Address(seg.Bridge, netip.PrefixFrom(gw, seg.Prefixes[i].Bits())); err != nil {
-				return err
-			}
+		if err := s.switchNet.Address(seg.Bridge, l.BridgeAddrs(i)...); err != nil {
+			return err
 		}
 	}
 	for _, h := range l.Clients {
@@ -49,9 +48,20 @@ func (s *Supervisor) buildNetwork() (err error) {
 		}
 	}
 	for _, h := range l.Nodes {
-		n := &node{host: h, on: true}
+		n := &node{machine: machine{host: h, on: true}}
+		n.build = func() error { return s.buildNode(n) }
+		n.boot = func(ctx context.Context) error { return s.bootNode(ctx, n) }
 		s.nodes[h.Name] = n
 		if err := s.buildNode(n); err != nil {
+			return err
+		}
+	}
+	for _, plan := range l.Routers {
+		r := &router{machine: machine{host: plan.Host, on: true}, plan: plan, dir: lab.RouterDir(s.state.Options.StateDir, plan.Name)}
+		r.build = func() error { return s.buildRouter(r) }
+		r.boot = func(ctx context.Context) error { return s.bootRouter(ctx, r) }
+		s.routers[plan.Name] = r
+		if err := s.buildRouter(r); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/heraldlb/herald/e2etest/lab"
 	"github.com/heraldlb/herald/e2etest/lab/controlplane"
-	"github.com/heraldlb/herald/e2etest/lab/nsnet"
 	"github.com/heraldlb/herald/e2etest/lab/process"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,11 +22,9 @@ import (
 
 // node is one Kubernetes node: a machine, its agent and its kube-proxy.
 type node struct {
-	host  lab.Host
-	net   *nsnet.Namespace
+	machine
 	agent *process.Process
 	proxy *process.Process
-	on    bool // false between power-off and power-on
 }
 
 // buildNode makes a node's machine, freshly booted: wires, addresses, routes.
@@ -42,9 +39,10 @@ func (s *Supervisor) buildNode(n *node) (err error) {
 	if err := wire(n.net, *h.Mgmt, s.cpNet, l.ControlPlane.Mgmt.Name); err != nil {
 		return err
 	}
-	// Pods of other nodes are reached through those nodes, over the first segment.
+	// Pods of other nodes are reached through those nodes if they are on the same
+	// segment. To others the default route leads, whose router knows the way.
 	for _, other := range l.Nodes {
-		if other.Name == h.Name {
+		if other.Name == h.Name || other.Interfaces[0].Segment != h.Interfaces[0].Segment {
 			continue
 		}
 		for i, cidr := range other.PodCIDRs {
@@ -231,17 +229,6 @@ func (s *Supervisor) describeNode(n *node) error {
 		}, o.ExtraArgs["kube-proxy"]...),
 		Log: filepath.Join(o.LogDir, h.Name+"-kube-proxy.log"),
 	})
+	n.programs = []*process.Process{n.agent, n.proxy}
 	return nil
-}
-
-// stop ends the node's own programs.
-func (n *node) stop() {
-	for _, p := range []*process.Process{n.agent, n.proxy} {
-		if p != nil {
-			p.Stop(0)
-		}
-	}
-	if n.net != nil {
-		n.net.Close()
-	}
 }

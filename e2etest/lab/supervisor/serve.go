@@ -70,10 +70,10 @@ type verb struct {
 func (s *Supervisor) verbs() map[string]verb {
 	return map[string]verb{
 		"status":    {"status", 0, s.status},
-		"power-off": {"power-off NODE", 1, s.onNode(s.powerOff)},
-		"power-on":  {"power-on NODE", 1, s.onNode(s.powerOn)},
-		"pause":     {"pause NODE", 1, s.onNode(s.pause)},
-		"resume":    {"resume NODE", 1, s.onNode(s.resume)},
+		"power-off": {"power-off NODE|ROUTER", 1, s.onMachine(s.powerOff)},
+		"power-on":  {"power-on NODE|ROUTER", 1, s.onMachine(s.powerOn)},
+		"pause":     {"pause NODE|ROUTER", 1, s.onMachine(s.pause)},
+		"resume":    {"resume NODE|ROUTER", 1, s.onMachine(s.resume)},
 		"link-down": {"link-down HOST [INTERFACE]", 1, s.link(false)},
 		"link-up":   {"link-up HOST [INTERFACE]", 1, s.link(true)},
 		"partition": {"partition HOST...", 1, s.partition},
@@ -104,31 +104,33 @@ func (s *Supervisor) carryOut(ctx context.Context, req lab.Request) (string, err
 	return v.do(ctx, req.Args)
 }
 
-// onNode finds the node that a verb's first argument names.
-func (s *Supervisor) onNode(do func(context.Context, *node) (string, error)) func(context.Context, []string) (string, error) {
+// onMachine finds the node or router that a verb's first argument names.
+func (s *Supervisor) onMachine(do func(context.Context, *machine) (string, error)) func(context.Context, []string) (string, error) {
 	return func(ctx context.Context, args []string) (string, error) {
-		h, err := s.state.Layout.Node(args[0])
+		m, err := s.machine(args[0])
 		if err != nil {
 			return "", err
 		}
-		return do(ctx, s.nodes[h.Name])
+		return do(ctx, m)
 	}
 }
 
-// find finds a program by its host: the control plane's, or a node's agent or
-// kube-proxy.
+// find finds a program by its host: the control plane's, a node's agent or
+// kube-proxy, a router's daemons.
 func (s *Supervisor) find(host, program string) (*process.Process, error) {
 	if host == s.state.Layout.ControlPlane.Name {
 		return s.cp.Program(program)
 	}
-	h, err := s.state.Layout.Node(host)
+	m, err := s.machine(host)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range []*process.Process{s.nodes[h.Name].agent, s.nodes[h.Name].proxy} {
+	var names []string
+	for _, p := range m.programs {
 		if p.Name() == program {
 			return p, nil
 		}
+		names = append(names, p.Name())
 	}
-	return nil, fmt.Errorf("no program %q on a node, want agent or kube-proxy", program)
+	return nil, fmt.Errorf("no program %q on %s, want one of %v", program, m.host.Name, names)
 }

@@ -1,5 +1,5 @@
 // Package supervisor is the process that holds a lab: it builds the network,
-// starts the control plane and the nodes, makes faults on request, and takes
+// starts the control plane, the nodes and the routers, makes faults on request, and takes
 // everything away at its end, whatever ended it.
 //
 // It is called by the lab command and talks to package lab, the side that users
@@ -45,13 +45,14 @@ type Supervisor struct {
 
 	mu          sync.Mutex // faults come one at a time
 	nodes       map[string]*node
+	routers     map[string]*router
 	partitioned []string
 }
 
 // Run makes a lab and holds it until ctx ends or its life is over. progress gets a
 // line for each step and, once the lab is up, lab.ReadyLine as its last.
 func Run(ctx context.Context, o lab.Options, progress io.Writer) (err error) {
-	s := &Supervisor{progress: progress, started: time.Now(), nodes: map[string]*node{}}
+	s := &Supervisor{progress: progress, started: time.Now(), nodes: map[string]*node{}, routers: map[string]*router{}}
 	if s.control, err = net.Listen("unix", lab.ControlAddress(o.Name)); err != nil {
 		return fmt.Errorf("a lab named %s is already running (lab down --name %s ends it): %w", o.Name, o.Name, err)
 	}
@@ -83,11 +84,15 @@ func (s *Supervisor) up(ctx context.Context) error {
 		return err
 	}
 	s.say("network: %d nodes and %d clients on %d segment(s)", len(s.state.Layout.Nodes), len(s.state.Layout.Clients), len(s.state.Layout.Segments))
+	var group errgroup.Group
+	for _, r := range s.routers {
+		group.Go(func() error { return s.bootRouter(ctx, r) })
+	}
 	if err := s.startControlPlane(ctx); err != nil {
-		return err
+		cancel()
+		return errors.Join(err, group.Wait())
 	}
 	s.say("control plane: API server ready")
-	var group errgroup.Group
 	for _, n := range s.nodes {
 		group.Go(func() error { return s.bootNode(ctx, n) })
 	}
@@ -95,6 +100,9 @@ func (s *Supervisor) up(ctx context.Context) error {
 		return err
 	}
 	s.say("nodes: all Ready, kube-proxy in sync")
+	if n := len(s.routers); n > 0 {
+		s.say("routers: %d (%s), configured", n, s.state.Options.Topology)
+	}
 	return nil
 }
 
@@ -165,6 +173,9 @@ func (s *Supervisor) tearDown() error {
 	}
 	for _, n := range s.nodes {
 		n.stop()
+	}
+	for _, r := range s.routers {
+		r.stop()
 	}
 	err := lab.Sweep(s.state.Options.Name, s.state.Options.StateDir)
 	for _, ns := range append(s.clients, s.cpNet, s.switchNet) {

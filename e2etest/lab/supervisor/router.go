@@ -1,0 +1,246 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/heraldlb/herald/e2etest/lab"
+	"github.com/heraldlb/herald/e2etest/lab/process"
+)
+
+// router is one router of the lab: a machine and its routing daemons.
+type router struct {
+	machine
+	plan lab.Router
+	dir  string // its files, lab.RouterDir
+}
+
+// routing are the settings of routers: flows, not packets, are spread over the
+// next hops, by addresses and ports.
+var routing = map[string]string{
+	"net.ipv4.fib_multipath_hash_policy": "1",
+	"net.ipv6.fib_multipath_hash_policy": "1",
+	// A router whose link is down must not pretend that its routes are good.
+	"net.ipv4.conf.all.ignore_routes_with_linkdown":     "1",
+	"net.ipv4.conf.default.ignore_routes_with_linkdown": "1",
+	"net.ipv6.conf.all.ignore_routes_with_linkdown":     "1",
+	"net.ipv6.conf.default.ignore_routes_with_linkdown": "1",
+}
+
+// buildRouter makes a router's machine: wires, addresses, static routes.
+func (s *Supervisor) buildRouter(r *router) (err error) {
+	if r.net, err = newHost(r.host.Namespace, forwarding); err != nil {
+		return err
+	}
+	if err := r.net.Sysctl(routing); err != nil {
+		return err
+	}
+	for _, i := range r.host.Interfaces {
+		if err := wire(r.net, i, s.switchNet, s.state.Layout.Segments[i.Segment].Bridge); err != nil {
+			return err
+		}
+	}
+	for _, route := range r.plan.Routes {
+		if err := r.net.Route(route.Dst, route.Via); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The daemons of FRR, in the order in which they depend on each other.
+var frrDaemons = []string{"zebra", "bfdd", "bgpd"}
+
+// frrLibexec is where Debian has FRR's daemons.
+const frrLibexec = "/usr/lib/frr"
+
+// enclose runs a daemon of FRR ("$@") as FRR's own user. FRR gives up root by
+// itself, but the kernel then forgets that the daemon is to die with the lab; so
+// root is given up first and that is said afterwards. The capabilities are those
+// that the daemons ask for. And they leave files of their log in /var/tmp, which
+// here is a folder of the router ("$0").
+const enclose = `mount --bind "$0" /var/tmp && exec setpriv --reuid=frr --regid=frr --init-groups ` +
+	`--inh-caps=-all,` + frrCaps + ` --ambient-caps=` + frrCaps + ` --pdeathsig=KILL -- "$@"`
+
+const frrCaps = "+setgid,+setuid,+net_bind_service,+net_admin,+net_raw,+sys_admin"
+
+// describeRouter writes a router's files and describes its daemons.
+func (s *Supervisor) describeRouter(r *router) error {
+	if err := os.MkdirAll(filepath.Join(r.dir, "bin"), 0o755); err != nil {
+		return fmt.Errorf("make the folder of %s: %w", r.host.Name, err)
+	}
+	startup := lab.StartupConfig(r.dir)
+	if _, err := os.Stat(startup); errors.Is(err, os.ErrNotExist) {
+		text := s.state.Options.BGP.Routers[r.host.Name].Config
+		if text == "" {
+			text = lab.RouterText(s.state.Layout, s.state.Options.BGP, r.plan)
+		}
+		if err := os.WriteFile(startup, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write the configuration of %s: %w", r.host.Name, err)
+		}
+	}
+	if r.plan.Kind == lab.BIRD {
+		return s.describeBIRD(r, startup)
+	}
+	return s.describeFRR(r)
+}
+
+func (s *Supervisor) describeBIRD(r *router, startup string) error {
+	bird, err := lab.FindTool("bird", "bird2")
+	if err != nil {
+		return err
+	}
+	birdc, err := lab.FindTool("birdc", "bird2")
+	if err != nil {
+		return err
+	}
+	control := lab.BIRDControl(r.dir)
+	if err := r.wrapper("birdc", birdc, "-s", control); err != nil {
+		return err
+	}
+	r.programs = []*process.Process{process.New(r.net, process.Spec{
+		Name: "bird", Path: bird, Args: []string{"-f", "-c", startup, "-s", control},
+		Log: filepath.Join(s.state.Options.LogDir, r.host.Name+"-bird.log"),
+	})}
+	return nil
+}
+
+func (s *Supervisor) describeFRR(r *router) error {
+	vtysh, err := lab.FindTool("vtysh", "frr")
+	if err != nil {
+		return err
+	}
+	private := filepath.Join(r.dir, "tmp")
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		return fmt.Errorf("make the folder of %s: %w", r.host.Name, err)
+	}
+	// Each daemon keeps its own file, so that it comes back with what it had.
+	if err := os.WriteFile(filepath.Join(r.dir, "vtysh.conf"), []byte("no service integrated-vtysh-config\n"), 0o644); err != nil {
+		return fmt.Errorf("write the files of %s: %w", r.host.Name, err)
+	}
+	if err := r.wrapper("vtysh", vtysh, "--vty_socket", r.dir, "--config_dir", r.dir); err != nil {
+		return err
+	}
+	r.programs = nil
+	for _, d := range frrDaemons {
+		path := filepath.Join(frrLibexec, d)
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("%s is missing: install the Debian package frr: %w", d, err)
+		}
+		conf := filepath.Join(r.dir, d+".conf")
+		if err := os.WriteFile(conf, nil, 0o640); err != nil {
+			return fmt.Errorf("write the files of %s: %w", r.host.Name, err)
+		}
+		args := []string{"-m", "sh", "-c", enclose, private, path,
+			"--vty_socket", r.dir, "--vty_port", "0", "--socket", filepath.Join(r.dir, "zserv.api"),
+			"--pid_file", filepath.Join(r.dir, d+".pid"), "--config_file", conf, "--log", "stdout", "--log-level", "debugging"}
+		if d == "bfdd" {
+			args = append(args, "--bfdctl", filepath.Join(r.dir, "bfdd.sock"))
+		}
+		r.programs = append(r.programs, process.New(r.net, process.Spec{
+			Name: d, Path: "unshare", Args: args,
+			Log: filepath.Join(s.state.Options.LogDir, r.host.Name+"-"+d+".log"),
+		}))
+	}
+	return giveToFRR(r.dir)
+}
+
+// giveToFRR makes FRR's user the owner of a router's files.
+func giveToFRR(dir string) error {
+	u, err := user.Lookup("frr")
+	if err != nil {
+		return fmt.Errorf("FRR's user is missing: install the Debian package frr: %w", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid) // numbers on Linux, as package user says
+	gid, _ := strconv.Atoi(u.Gid)
+	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, uid, gid))
+	})
+}
+
+// wrapper writes a program of the router's own that talks to its daemons, so that
+// "lab exec tor1 -- vtysh" is what a user of the router would type.
+func (r *router) wrapper(name, path string, args ...string) error {
+	text := "#!/bin/sh\nexec '" + path + "'"
+	for _, a := range args {
+		text += " '" + a + "'"
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "bin", name), []byte(text+" \"$@\"\n"), 0o755); err != nil {
+		return fmt.Errorf("write %s of %s: %w", name, r.host.Name, err)
+	}
+	return nil
+}
+
+// bootRouter starts a router's daemons and returns when they have their
+// configuration.
+func (s *Supervisor) bootRouter(ctx context.Context, r *router) error {
+	if err := s.describeRouter(r); err != nil {
+		return err
+	}
+	for _, p := range r.programs {
+		if err := p.Start(); err != nil {
+			return err
+		}
+	}
+	if err := s.waitRouter(ctx, r); err != nil {
+		return err
+	}
+	if r.plan.Kind == lab.BIRD {
+		return nil // it has read its file
+	}
+	if out, err := r.run(ctx, "vtysh", "-f", lab.StartupConfig(r.dir)); err != nil {
+		return fmt.Errorf("configure %s: %w: %s", r.host.Name, err, out)
+	}
+	if out, err := r.run(ctx, "vtysh", "-c", "write"); err != nil {
+		return fmt.Errorf("save the configuration of %s: %w: %s", r.host.Name, err, out)
+	}
+	return nil
+}
+
+// waitRouter waits until all daemons of a router answer.
+func (s *Supervisor) waitRouter(ctx context.Context, r *router) error {
+	asks := [][]string{{"birdc", "show", "status"}}
+	if r.plan.Kind == lab.FRR {
+		asks = nil
+		for _, d := range frrDaemons {
+			asks = append(asks, []string{"vtysh", "-d", d, "-c", "show version"})
+		}
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i, argv := range asks {
+		for {
+			out, err := r.run(ctx, argv...)
+			if err == nil {
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("%s of %s does not answer: %w: %s; its log ends with:\n%s",
+					r.programs[i].Name(), r.host.Name, err, out, r.programs[i].Tail(2000))
+			}
+		}
+	}
+	return nil
+}
+
+// run runs one of the router's own programs on it.
+func (r *router) run(ctx context.Context, argv ...string) ([]byte, error) {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, filepath.Join(r.dir, "bin", argv[0]), argv[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := r.net.Do(cmd.Start); err != nil {
+		return nil, err
+	}
+	err := cmd.Wait()
+	return out.Bytes(), err
+}
