@@ -41,7 +41,7 @@ type chancesKey struct {
 type chances struct {
 	families families
 	// bars says why a node does not advertise, "" if it may; whats says more
-	// about it.
+	// about it or, if it may, is the whole sentence on that.
 	bars  []reason.Reason
 	whats []string
 	// ads are, by node, those that contribute; peers are the names of those
@@ -50,6 +50,9 @@ type chances struct {
 	peers [][]string
 	// all are the advertisers of a Service that every node may serve.
 	all []desired.Advertiser
+	// closest is, of the nodes that are alive, the one that comes closest to
+	// advertising, -1 if there is none.
+	closest int
 	// terms are, by node, what its peers are told of a Service that asks for
 	// nothing by itself. They are made when they are asked for.
 	terms map[int][]terms
@@ -129,7 +132,7 @@ func (c *Cluster) newChances(pool *config.Pool, f families, ads []*config.BGPAdv
 	n := len(c.nodes)
 	ch := &chances{
 		families: f, bars: make([]reason.Reason, n), whats: make([]string, n),
-		ads: make([][]*config.BGPAdvertisement, n), peers: make([][]string, n), terms: map[int][]terms{},
+		ads: make([][]*config.BGPAdvertisement, n), peers: make([][]string, n), terms: map[int][]terms{}, closest: -1,
 	}
 	var clashes []clash
 	for i, a := range ads {
@@ -143,14 +146,23 @@ func (c *Cluster) newChances(pool *config.Pool, f families, ads []*config.BGPAdv
 		c.judgeBGP(ch, i, pool, ads, clashes, deaf)
 		if ch.bars[i] != "" {
 			ch.ads[i] = nil
-			continue
-		}
-		ch.peers[i] = c.listeners(ch.ads[i], i, f)
-		if len(ch.peers[i]) > 0 && c.nodes[i].alive {
+		} else if c.hear(ch, i); len(ch.peers[i]) > 0 && c.nodes[i].alive {
 			ch.all = append(ch.all, desired.Advertiser{Node: c.nodes[i].name, Peers: ch.peers[i]})
+		}
+		if c.nodes[i].alive && (ch.closest < 0 || ch.progress(i) > ch.progress(ch.closest)) {
+			ch.closest = i
 		}
 	}
 	return ch
+}
+
+// progress says how far node i comes with a Service whose endpoints are no
+// obstacle.
+func (ch *chances) progress(i int) int {
+	if ch.bars[i] == "" && len(ch.peers[i]) == 0 {
+		return bgpProgress(reason.NoPeer)
+	}
+	return bgpProgress(ch.bars[i])
 }
 
 // judgeBGP asks, in order, what the advertisements that match the Service, and
@@ -189,15 +201,20 @@ func (c *Cluster) judgeBGP(ch *chances, i int, pool *config.Pool, ads []*config.
 	}
 }
 
-// listeners are the names of the peers of node i that hear of any of the
-// advertisements, in any of the families.
-func (c *Cluster) listeners(ads []*config.BGPAdvertisement, i int, f families) (names []string) {
+// hear fills in which peers of node i hear of the advertisements.
+func (c *Cluster) hear(ch *chances, i int) {
+	var heard families
 	for _, p := range c.bgp.peers[i] {
-		if carried(p)&f != 0 && slices.ContainsFunc(ads, func(ad *config.BGPAdvertisement) bool { return addressed(ad, p) }) {
-			names = append(names, p.Name)
+		if carried(p)&ch.families != 0 && slices.ContainsFunc(ch.ads[i], func(ad *config.BGPAdvertisement) bool { return addressed(ad, p) }) {
+			ch.peers[i] = append(ch.peers[i], p.Name)
+			heard |= carried(p)
 		}
 	}
-	return names
+	what := strings.Join(ch.peers[i], ", ")
+	if deaf := ch.families &^ heard; deaf != 0 {
+		what += "; " + deaf.String() + " to none"
+	}
+	ch.whats[i] = message(reason.Advertised, what)
 }
 
 // addressed tells whether an advertisement is for a peer.
@@ -238,11 +255,10 @@ func (b *Ballot) decideBGP(k, i int, reports bool) desired.Decision {
 	bar, what := b.barredBGP(k, i)
 	if bar == "" {
 		d.Announce, d.Reason, d.Peers = true, reason.Advertised, b.seats[k].chances.peers[i]
-		what = strings.Join(d.Peers, ", ")
+		d.Message = b.seats[k].chances.whats[i]
 	} else {
-		d.Reason = bar
+		d.Reason, d.Message = bar, message(bar, what)
 	}
-	d.Message = message(d.Reason, what)
 	if reports {
 		if d.Advertisers = b.advertisers(k); len(d.Advertisers) == 0 {
 			d.Outcome = b.outcome(k)
@@ -282,25 +298,36 @@ var bgpChecks = []reason.Reason{
 	reason.NoPeer,
 }
 
-// outcome says why no node advertises Service k: what stopped the node that
-// passed most checks, the first of those in name order.
-func (b *Ballot) outcome(k int) desired.Outcome {
-	closest := -1
-	var why reason.Reason
-	var more string
-	for i := range b.cluster.nodes {
-		if !b.cluster.nodes[i].alive {
-			continue
-		}
-		if bar, what := b.barredBGP(k, i); closest < 0 || slices.Index(bgpChecks, bar) > slices.Index(bgpChecks, why) {
-			closest, why, more = i, bar, what
-		}
+// bgpProgress says how many checks a node passed before bar stopped it.
+func bgpProgress(bar reason.Reason) int {
+	if i := slices.Index(bgpChecks, bar); i >= 0 {
+		return i
 	}
+	return len(bgpChecks)
+}
+
+// outcome says why no node advertises Service k: what stopped the node that
+// passed most checks.
+func (b *Ballot) outcome(k int) desired.Outcome {
+	s, st := b.group[k], &b.seats[k]
+	if st.bgpBar != "" {
+		return desired.Outcome{Reason: st.bgpBar, Message: message(st.bgpBar, "")}
+	}
+	closest := st.chances.closest
 	if closest < 0 {
 		return desired.Outcome{}
 	}
-	o := desired.Outcome{Reason: why, Message: message(why, more)}
-	if b.seats[k].bgpBar == "" && why != reason.NoEndpoints {
+	bar, what := b.barredBGP(k, closest)
+	if s.Local && s.Endpoints.Any && st.chances.bars[closest] == "" {
+		for i := range b.cluster.nodes {
+			other, more := b.barredBGP(k, i)
+			if b.cluster.nodes[i].alive && bgpProgress(other) > bgpProgress(bar) {
+				closest, bar, what = i, other, more
+			}
+		}
+	}
+	o := desired.Outcome{Reason: bar, Message: message(bar, what)}
+	if bar != reason.NoEndpoints {
 		o.Message = "No node may advertise the Service. " + b.cluster.nodes[closest].name + " comes closest: " + o.Message
 	}
 	return o

@@ -154,9 +154,17 @@ func checkGroup(t *rapid.T, w plan.World, g plan.Group, states map[string]plan.S
 	}
 }
 
+// decisionOn is the Decision over layer 2, the zero value if there is none.
 func decisionOn(s plan.State, of plan.Service) desired.Decision {
-	i := slices.IndexFunc(s.Decisions, func(d desired.Decision) bool { return d.Service == of.Key })
-	return s.Decisions[i]
+	return decisionOver(s, of, desired.Layer2)
+}
+
+func decisionOver(s plan.State, of plan.Service, p desired.Protocol) (d desired.Decision) {
+	i := slices.IndexFunc(s.Decisions, func(d desired.Decision) bool { return d.Service == of.Key && d.Protocol == p })
+	if i >= 0 {
+		d = s.Decisions[i]
+	}
+	return d
 }
 
 // A Service that is tied to no other goes to the eligible node with the
@@ -188,51 +196,99 @@ func TestWinnerOfLoneServices(t *testing.T) {
 	})
 }
 
-func TestEveryServiceHasOneReason(t *testing.T) {
-	known := map[reason.Reason]bool{}
-	for _, e := range reason.All() {
-		known[e.Reason] = true
+// meant tells over which protocols there is something to say of a Service.
+func meant(w plan.World, s plan.Service) (layer2, bgp bool) {
+	l2, b := len(w.Config.L2Advertisements), len(w.Config.BGPAdvertisements)
+	if !s.BadIngress && len(s.Addresses) > 0 {
+		if pool := w.Config.PoolOf(s.Addresses, s.Pool); pool != nil {
+			l2, b = len(pool.L2), len(pool.BGP)
+		}
 	}
+	return l2 > 0 || b == 0, b > 0
+}
+
+func TestEveryServiceHasOneReason(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := plantest.World(t)
 		reporters := map[service.Key][]string{}
 		for _, n := range w.Nodes {
-			s := on(w, n.Name)
-			if len(s.Decisions) != len(w.Services) {
-				t.Fatalf("%d decisions on %d Services", len(s.Decisions), len(w.Services))
+			state := on(w, n.Name)
+			count := 0
+			for _, s := range w.Services {
+				layer2, bgp := meant(w, s)
+				l2, b := decisionOn(state, s), decisionOver(state, s, desired.BGP)
+				if (l2.Reason != "") != layer2 || (b.Reason != "") != bgp {
+					t.Fatalf("%s on %s: layer 2 %v, BGP %v; want %v, %v", s.Key, n.Name, l2, b, layer2, bgp)
+				}
+				if layer2 && bgp && l2.Reports != b.Reports {
+					t.Fatalf("%s on %s: reports over one protocol alone: %+v %+v", s.Key, n.Name, l2, b)
+				}
+				if l2.Reports || b.Reports {
+					reporters[s.Key] = append(reporters[s.Key], n.Name)
+				}
+				for _, has := range []bool{layer2, bgp} {
+					if has {
+						count++
+					}
+				}
 			}
-			for i, d := range s.Decisions {
-				if i > 0 && s.Decisions[i-1].Service == d.Service {
-					t.Fatalf("%s has two decisions", d.Service)
-				}
-				if !known[d.Reason] || d.Message == "" {
-					t.Fatalf("%s on %s: reason %q is not in the catalogue, or has no message %q", d.Service, n.Name, d.Reason, d.Message)
-				}
-				if d.Announce != (d.Reason == reason.Elected) || d.Announce && d.Owner != n.Name {
-					t.Fatalf("%s on %s contradicts itself: %+v", d.Service, n.Name, d)
-				}
-				if d.Reports {
-					reporters[d.Service] = append(reporters[d.Service], n.Name)
-				}
+			if len(state.Decisions) != count {
+				t.Fatalf("%d decisions, want %d", len(state.Decisions), count)
 			}
-		}
-		voices := voices(w)
-		for _, d := range on(w, w.Nodes[0].Name).Decisions {
-			switch n := reporters[d.Service]; {
-			case len(n) > 1:
-				t.Fatalf("%v report on %s", n, d.Service)
-			case d.Owner != "" && !slices.Equal(n, []string{d.Owner}):
-				t.Fatalf("%v reports on %s, want its owner %s", n, d.Service, d.Owner)
-			case d.Owner == "" && len(n) == 1 && !slices.Contains(voices, n[0]):
-				t.Fatalf("%v reports on %s, want one of %v", n, d.Service, voices)
-			case d.Owner == "" && len(n) == 0 && w.Ready && len(voices) > 0:
-				t.Fatalf("nobody reports on %s, want one of %v", d.Service, voices)
+			for _, d := range state.Decisions {
+				checkDecision(t, n.Name, d)
 			}
 		}
-		if got := plan.Compile(w.Facts).Reporter(); (got == "") != (len(voices) == 0) || got != "" && got != slices.Min(voices) {
-			t.Fatalf("%q tells for all, want the first of %v", got, voices)
-		}
+		checkReporters(t, w, reporters)
 	})
+}
+
+// checkDecision checks what holds for any Decision by itself.
+func checkDecision(t *rapid.T, node string, d desired.Decision) {
+	if d.Reason.Sentence() == "" || d.Message == "" {
+		t.Fatalf("%s on %s: reason %q is not in the catalogue, or has no message %q", d.Service, node, d.Reason, d.Message)
+	}
+	positive, l2 := reason.Advertised, d.Protocol == desired.Layer2
+	if l2 {
+		positive = reason.Elected
+	}
+	switch {
+	case d.Announce != (d.Reason == positive),
+		l2 && d.Announce && d.Owner != node,
+		l2 && (d.Peers != nil || d.Advertisers != nil || d.Outcome != desired.Outcome{}),
+		!l2 && (d.Owner != "" || d.Interfaces != nil),
+		!l2 && d.Announce != (len(d.Peers) > 0),
+		!l2 && !d.Reports && (d.Advertisers != nil || d.Outcome != desired.Outcome{}),
+		!l2 && d.Reports && (len(d.Advertisers) == 0) != (d.Outcome.Reason != "" && d.Outcome.Message != ""):
+		t.Fatalf("%s on %s contradicts itself: %+v", d.Service, node, d)
+	}
+}
+
+// checkReporters checks that one node tells of each Service, and the right one.
+func checkReporters(t *rapid.T, w plan.World, reporters map[service.Key][]string) {
+	voices := voices(w)
+	state, first := on(w, w.Nodes[0].Name), plan.Compile(w.Facts).Reporter()
+	for _, s := range w.Services {
+		layer2, _ := meant(w, s)
+		owner := decisionOn(state, s).Owner
+		switch n := reporters[s.Key]; {
+		case len(n) > 1:
+			t.Fatalf("%v report on %s", n, s.Key)
+		case owner != "" && !slices.Equal(n, []string{owner}):
+			t.Fatalf("%v reports on %s, want its owner %s", n, s.Key, owner)
+		case owner == "" && len(n) == 1 && !slices.Contains(voices, n[0]):
+			t.Fatalf("%v reports on %s, want one of %v", n, s.Key, voices)
+		case !layer2 && len(n) == 1 && n[0] != first:
+			t.Fatalf("%v reports on %s, want the first, %s", n, s.Key, first)
+		case owner == "" && len(n) == 0 && w.Ready && len(voices) > 0:
+			t.Fatalf("nobody reports on %s, want one of %v", s.Key, voices)
+		case len(n) > 0 && !w.Ready:
+			t.Fatalf("%v reports on %s while starting", n, s.Key)
+		}
+	}
+	if (first == "") != (len(voices) == 0) || first != "" && first != slices.Min(voices) {
+		t.Fatalf("%q tells for all, want the first of %v", first, voices)
+	}
 }
 
 // voices are the nodes whose speakers know the cluster.

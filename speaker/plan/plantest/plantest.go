@@ -42,6 +42,7 @@ func World(t *rapid.T) plan.World {
 	w := plan.World{Self: NodeName(0)}
 	w.Facts = plan.Facts{
 		Ready:         rapid.IntRange(0, 9).Draw(t, "ready") > 0,
+		Synced:        rapid.IntRange(0, 9).Draw(t, "synced") > 0,
 		Config:        Config(t),
 		Members:       Members(t),
 		IgnoreExclude: rapid.Bool().Draw(t, "ignoreExclude"),
@@ -114,6 +115,7 @@ func Service(t *rapid.T, i int) plan.Service {
 			s.Addresses = append(s.Addresses, Address(a))
 		}
 	}
+	s.BGP = wishes(t)
 	return plan.Service{Service: s, Endpoints: Endpoints(t)}
 }
 
@@ -122,7 +124,7 @@ func Endpoints(t *rapid.T) service.Endpoints {
 	e := service.Endpoints{Nodes: map[string]int{}}
 	for i := range Nodes {
 		if rapid.IntRange(0, 2).Draw(t, "endpoint") == 0 {
-			e.Any, e.Nodes[NodeName(i)] = true, 1
+			e.Any, e.Nodes[NodeName(i)] = true, rapid.IntRange(1, 3).Draw(t, "endpoints")
 		}
 	}
 	if !e.Any {
@@ -158,5 +160,6 @@ func Config(t *rapid.T) *config.Snapshot {
 			}
 		}
 	}
+	addBGP(t, s)
 	return config.NewSnapshot(*s)
 }
