@@ -116,6 +116,7 @@ type Session struct {
 	told     Packet    // what the peer was told last, see differs
 	ended    time.Time // when to stop sending AdminDown
 	wasUp    bool
+	left     bool // the peer switched the session off, and has not been Up since
 	since    time.Time
 	reported Status
 	out      [1]Packet
@@ -186,6 +187,7 @@ func (s *Session) receive(now time.Time, e Event) (final bool, err error) {
 	s.remoteState, s.remoteDiag, s.remoteDemand = p.State, p.Diag, p.Demand
 	s.remoteMinRx, s.remoteMinTx, s.remoteMult = p.RequiredMinRx, p.DesiredMinTx, p.DetectMultiplier
 	s.remoteMinEcho = p.RequiredMinEchoRx
+	s.left = s.left || p.State == AdminDown
 	if p.Final {
 		s.finishPoll()
 	}
@@ -234,6 +236,9 @@ func (s *Session) enter(next State, diag Diag) {
 		diag = s.diag
 	}
 	s.state, s.diag = next, diag
+	if next == Up {
+		s.left = false
+	}
 }
 
 // expire notices that the peer is gone (RFC 5880, section 6.8.4).
@@ -290,7 +295,8 @@ func (s *Session) shut(now time.Time) {
 	s.poll = pollNone
 }
 
-// Done tells whether a session that was shut has told the peer for long enough.
+// Done tells whether a session that was shut has said all that it will say: the
+// time is over, or no packet is due before that.
 func (s *Session) Done(now time.Time) bool {
-	return s.state == AdminDown && (!now.Before(s.ended) || s.mute())
+	return s.state == AdminDown && (!now.Before(s.ended) || s.nextTx.IsZero() || !s.nextTx.Before(s.ended))
 }

@@ -12,6 +12,9 @@ type Status struct {
 	// says of its own.
 	Diag, RemoteDiag Diag
 	RemoteState      State
+	// RemoteLeft is true once the peer has said AdminDown, until the session is
+	// Up again. Its silence after that is no failure (RFC 5882, section 3.2).
+	RemoteLeft bool
 	// Local and Remote are the discriminators, Remote 0 while it is unknown.
 	Local, Remote uint32
 	// Transmit is the interval of our packets, Detect the detection time; both
@@ -25,7 +28,7 @@ type Status struct {
 func (s *Session) Status() Status {
 	st := Status{
 		State: s.state, Since: s.since, WasUp: s.wasUp, Diag: s.diag, RemoteDiag: s.remoteDiag,
-		RemoteState: s.remoteState, Local: s.cfg.Discriminator, Remote: s.remote, Echo: s.echoing(),
+		RemoteState: s.remoteState, RemoteLeft: s.left, Local: s.cfg.Discriminator, Remote: s.remote, Echo: s.echoing(),
 	}
 	if s.remote != 0 {
 		st.Transmit, st.Detect = s.interval(), s.detection()

@@ -1,0 +1,102 @@
+package udp
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/heraldlb/herald/speaker/bfd"
+)
+
+// echoKey names an echo socket.
+type echoKey struct {
+	index int
+	local netip.Addr
+}
+
+// echoway is an open echo socket and how many sessions use it.
+type echoway struct {
+	socket echoSocket
+	users  int
+	now    time.Time
+	handle func(*datagram)
+}
+
+// sendEcho sends an echo packet. The socket is opened with the first one; a
+// failure counts as a packet that did not come back.
+func (r *Room) sendEcho(s *session, sequence uint32, now time.Time) {
+	if s.out == nil {
+		return
+	}
+	if s.echo == nil && !r.openEcho(s) {
+		return
+	}
+	payload := bfd.AppendEcho(r.buf[:0], s.bfd.Status().Local, sequence, r.secret)
+	if err := s.echo.socket.Send(s.key.Remote, payload); err != nil {
+		r.log.Debug("cannot send a BFD echo packet", "peer", label(s.key), "err", err)
+		return
+	}
+	s.echoOut++
+}
+
+func (r *Room) openEcho(s *session) bool {
+	key := echoKey{s.out.Index(), s.out.Local()}
+	w := r.echoes[key]
+	if w == nil {
+		socket, err := r.kernel.Echo(key.index, key.local)
+		if err != nil {
+			r.log.Warn("cannot send BFD echo packets", "peer", label(s.key), "err", err)
+			return false
+		}
+		w = &echoway{socket: socket}
+		w.handle = func(g *datagram) { r.receiveEcho(g, w.now) }
+		r.echoes[key] = w
+		r.readers.Go(func() { _ = socket.Await(func() { r.echoArrived(w) }) })
+	}
+	w.users++
+	s.echo = w
+	return true
+}
+
+// dropEcho closes the echo socket of a session if no other uses it.
+func (r *Room) dropEcho(s *session) {
+	w := s.echo
+	if w == nil {
+		return
+	}
+	s.echo = nil
+	if w.users--; w.users > 0 {
+		return
+	}
+	r.closing = append(r.closing, w.socket)
+	for key, o := range r.echoes {
+		if o == w {
+			delete(r.echoes, key)
+		}
+	}
+}
+
+func (r *Room) echoArrived(w *echoway) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readEcho(w, time.Now())
+}
+
+// readEcho takes all echo packets that have come back.
+func (r *Room) readEcho(w *echoway, now time.Time) {
+	w.now = now
+	_ = w.socket.Drain(w.handle)
+}
+
+// receiveEcho notes a packet of ours that came back.
+func (r *Room) receiveEcho(g *datagram, now time.Time) {
+	discr, sequence, ok := bfd.DecodeEcho(g.Payload, r.secret)
+	if !ok {
+		return
+	}
+	s := r.byDiscr[discr]
+	if s == nil {
+		return
+	}
+	s.echoIn++
+	r.stepSession(s, now, bfd.Event{Kind: bfd.EchoReturned, Echo: sequence})
+}
