@@ -1,14 +1,11 @@
 package report
 
 import (
-	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heraldlb/herald/api/v1beta1"
-	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/desired"
 )
@@ -18,6 +15,9 @@ const (
 	eventAssigned = "nodeAssigned"
 	eventFailed   = "announceFailed"
 )
+
+// eventWithdrawn is ours, in the word of MetalLB's log.
+const eventWithdrawn = "serviceWithdrawn"
 
 // identity is who writes.
 type identity struct {
@@ -30,9 +30,14 @@ type identity struct {
 // facts is all that concerns one Service.
 type facts struct {
 	key service.Key
-	// decision is nil when the plan no longer knows the Service.
-	decision *desired.Decision
-	// unreached says why the decision to announce had no effect, "" if it had.
+	// layer2 and bgp are the decisions, nil where there is none; both are when
+	// the plan no longer knows the Service.
+	layer2, bgp *desired.Decision
+	// layer2Starting and bgpStarting are true while the plan does not know yet:
+	// what an earlier life of this speaker told stays as it is.
+	layer2Starting, bgpStarting bool
+	// unreached says why the decision to announce on layer 2 had no effect, ""
+	// if it had.
 	unreached string
 	// reported is true if this node was the reporter until now, sweeps if it is
 	// the one that clears up after nodes that are no more.
@@ -44,6 +49,16 @@ type facts struct {
 	condition  *metav1.Condition
 	// statuses are the ServiceL2Status objects of the Service, of all nodes.
 	statuses []*v1beta1.ServiceL2Status
+	// bgpStatuses are the ServiceBGPStatus objects of the Service.
+	bgpStatuses []*v1beta1.ServiceBGPStatus
+}
+
+// known tells whether the plan knows the Service.
+func (f facts) known() bool { return f.layer2 != nil || f.bgp != nil }
+
+// reports tells whether this node is the one that tells of the Service.
+func (f facts) reports() bool {
+	return f.layer2 != nil && f.layer2.Reports || f.bgp != nil && f.bgp.Reports
 }
 
 // writes is what to do about one Service, in the order of the fields.
@@ -55,10 +70,11 @@ type writes struct {
 	status     *v1beta1.ServiceL2StatusStatus
 	statusName string
 	remove     []string
+	bgp        bgpWrites
 	condition  *metav1.Condition
 	// forget takes the condition off the Service.
 	forget bool
-	event  *note
+	events []note
 }
 
 // note is an event on a Service.
@@ -72,18 +88,22 @@ type note struct {
 func (me identity) decide(f facts, now metav1.Time) writes {
 	var w writes
 	me.decideStatus(f, &w)
+	me.decideBGPStatus(f, &w)
 	switch {
-	case f.decision == nil:
+	case !f.known():
 		w.forget = f.reported
-	case f.there && f.decision.Reports:
+	case f.there && f.reports():
 		me.decideCondition(f, now, &w)
 	}
 	return w
 }
 
 func (me identity) decideStatus(f facts, w *writes) {
-	d := f.decision
-	announces := f.there && d != nil && d.Announce && d.Protocol == desired.Layer2
+	d := f.layer2
+	if f.layer2Starting {
+		return
+	}
+	announces := f.there && d != nil && d.Announce
 	name := statusName(f.key, me.node)
 	var want v1beta1.ServiceL2StatusStatus
 	if announces {
@@ -103,24 +123,29 @@ func (me identity) decideStatus(f facts, w *writes) {
 			// was made anew.
 			w.replace = name
 		case s.Labels[labelNode] == labelValue(me.node), // a leftover, or by another hand
-			d != nil && d.Reports,
-			d == nil && f.sweeps && !f.there:
+			f.reports(),
+			!f.known() && f.sweeps && !f.there:
 			w.remove = append(w.remove, s.Name)
 		}
 	}
 	slices.Sort(w.remove)
 	if announces && !kept {
-		w.create = &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{
-			Namespace: me.namespace,
-			Name:      name,
-			Labels: map[string]string{
-				labelNode:             labelValue(me.node),
-				labelServiceName:      labelValue(f.key.Name),
-				labelServiceNamespace: labelValue(f.key.Namespace),
-			},
-			OwnerReferences: []metav1.OwnerReference{me.owner},
-		}}
+		w.create = &v1beta1.ServiceL2Status{ObjectMeta: me.meta(name, f.key)}
+		w.create.Labels[labelNode] = labelValue(me.node)
 		w.status, w.statusName = &want, name
+	}
+}
+
+// meta is that of an object about a Service.
+func (me identity) meta(name string, key service.Key) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: me.namespace,
+		Name:      name,
+		Labels: map[string]string{
+			labelServiceName:      labelValue(key.Name),
+			labelServiceNamespace: labelValue(key.Namespace),
+		},
+		OwnerReferences: []metav1.OwnerReference{me.owner},
 	}
 }
 
@@ -140,57 +165,4 @@ func sameStatus(a, b v1beta1.ServiceL2StatusStatus) bool {
 
 func ownedBy(o metav1.Object, owner metav1.OwnerReference) bool {
 	return slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner.UID })
-}
-
-func (me identity) decideCondition(f facts, now metav1.Time, w *writes) {
-	d := f.decision
-	want := metav1.Condition{
-		Type:               ConditionAnnounced,
-		Status:             metav1.ConditionFalse,
-		Reason:             string(d.Reason),
-		Message:            d.Message,
-		ObservedGeneration: f.generation,
-		LastTransitionTime: now,
-	}
-	announced := d.Announce && f.unreached == ""
-	switch {
-	case announced:
-		want.Status = metav1.ConditionTrue
-		want.Message = fmt.Sprintf("announcing from node %q with protocol %q", me.node, d.Protocol)
-	case d.Announce:
-		want.Reason = string(reason.InterfaceMissing)
-		want.Message = fmt.Sprintf("node %q owns the Service and cannot announce %s", me.node, f.unreached)
-	}
-	if f.condition != nil {
-		if f.condition.Status == want.Status {
-			want.LastTransitionTime = f.condition.LastTransitionTime
-		}
-		if sameVerdict(*f.condition, want) {
-			if f.condition.ObservedGeneration != want.ObservedGeneration {
-				w.condition = &want
-			}
-			return
-		}
-	}
-	w.condition = &want
-	switch {
-	case announced:
-		w.event = &note{reason: eventAssigned, text: want.Message}
-	case want.Reason == string(reason.InterfaceMissing):
-		w.event = &note{warning: true, reason: eventFailed, text: want.Message}
-	}
-}
-
-func sameVerdict(a, b metav1.Condition) bool {
-	return a.Status == b.Status && a.Reason == b.Reason && a.Message == b.Message
-}
-
-// announced returns the condition of a Service, nil if it has none.
-func announced(svc *corev1.Service) *metav1.Condition {
-	for i := range svc.Status.Conditions {
-		if c := &svc.Status.Conditions[i]; c.Type == ConditionAnnounced {
-			return c
-		}
-	}
-	return nil
 }

@@ -38,7 +38,7 @@ func declines(r reason.Reason, reports bool) *desired.Decision {
 func object(node string, owner metav1.OwnerReference, interfaces ...string) *v1beta1.ServiceL2Status {
 	i := identity{node: node, namespace: "herald", owner: owner}
 	var w writes
-	i.decideStatus(facts{key: web, there: true, decision: &desired.Decision{Service: web, Protocol: desired.Layer2, Announce: true, Interfaces: interfaces}}, &w)
+	i.decideStatus(facts{key: web, there: true, layer2: &desired.Decision{Service: web, Protocol: desired.Layer2, Announce: true, Interfaces: interfaces}}, &w)
 	s := w.create
 	s.Status = *w.status
 	return s
@@ -67,7 +67,7 @@ func TestDecide(t *testing.T) {
 		want  writes
 	}{
 		{"a Service is announced for the first time",
-			facts{there: true, decision: announces("eth1", "eth0")},
+			facts{there: true, layer2: announces("eth1", "eth0")},
 			writes{
 				create: &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{
 					Namespace: "herald", Name: mine, OwnerReferences: []metav1.OwnerReference{me.owner},
@@ -77,60 +77,60 @@ func TestDecide(t *testing.T) {
 					Interfaces: []v1beta1.InterfaceInfo{{Name: "eth0"}, {Name: "eth1"}}},
 				statusName: mine,
 				condition:  at(condition(metav1.ConditionTrue, reason.Elected, assigned), now),
-				event:      &note{reason: "nodeAssigned", text: assigned},
+				events:     []note{{reason: "nodeAssigned", text: assigned}},
 			}},
 		{"all is as it should be: nothing is written",
-			facts{there: true, decision: announces("eth1", "eth0"), reported: true, condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces("eth1", "eth0"), reported: true, condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth0", "eth1")}},
 			writes{}},
 		{"the interfaces in another order: nothing is written",
-			facts{there: true, decision: announces("eth0", "eth1"), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces("eth0", "eth1"), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth1", "eth0")}},
 			writes{}},
 		{"the interfaces change: one write, and no event",
-			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner, "eth0")}},
 			writes{status: all, statusName: mine}},
 		{"the DaemonSet is a new one: the object would go with the old, nothing else is told again",
-			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", oldOwner)}},
 			writes{replace: mine, create: stripped(object("node-a", me.owner)), status: all, statusName: mine}},
 		{"taken over from another node: that node's object goes",
-			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, strings.ReplaceAll(assigned, "node-a", "node-b")),
+			facts{there: true, layer2: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, strings.ReplaceAll(assigned, "node-a", "node-b")),
 				statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
 			writes{create: stripped(object("node-a", me.owner)), status: all, statusName: mine, remove: []string{theirs},
 				// Announced before and after: the transition is not one of the status.
 				condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
-				event:     &note{reason: "nodeAssigned", text: assigned}}},
+				events:    []note{{reason: "nodeAssigned", text: assigned}}}},
 		{"another object of this node, by another hand, goes",
-			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner), byHand}},
 			writes{remove: []string{"l2-x7k2p"}}},
 		{"an object that is being deleted counts as gone",
-			facts{there: true, decision: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned), statuses: []*v1beta1.ServiceL2Status{going}},
+			facts{there: true, layer2: announces(), condition: condition(metav1.ConditionTrue, reason.Elected, assigned), statuses: []*v1beta1.ServiceL2Status{going}},
 			writes{create: stripped(object("node-a", me.owner)), status: all, statusName: mine}},
 		{"lost to another node: the own object goes, the rest is the other's",
-			facts{there: true, decision: declines(reason.NotOwner, false), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: declines(reason.NotOwner, false), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner), object("node-b", me.owner)}},
 			writes{remove: []string{mine}}},
 		{"nobody can serve it, and this node says so, and clears up after the last owner",
-			facts{there: true, generation: 3, decision: declines(reason.NoEndpoints, true), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, generation: 3, layer2: declines(reason.NoEndpoints, true), condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
 			writes{remove: []string{theirs}, condition: at(condition(metav1.ConditionFalse, reason.NoEndpoints, "because"), now)}},
 		{"an interface is missing: a warning",
-			facts{there: true, generation: 3, decision: declines(reason.InterfaceMissing, true)},
+			facts{there: true, generation: 3, layer2: declines(reason.InterfaceMissing, true)},
 			writes{condition: at(condition(metav1.ConditionFalse, reason.InterfaceMissing, "because"), now),
-				event: &note{warning: true, reason: "announceFailed", text: "because"}}},
+				events: []note{{warning: true, reason: "announceFailed", text: "because"}}}},
 		{"no interface announces what this node owns: a warning",
-			facts{there: true, decision: announces(), unreached: "192.0.2.1: eth0: no.", condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
+			facts{there: true, layer2: announces(), unreached: "192.0.2.1: eth0: no.", condition: condition(metav1.ConditionTrue, reason.Elected, assigned),
 				statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner)}},
 			writes{condition: at(condition(metav1.ConditionFalse, reason.InterfaceMissing, `node "node-a" owns the Service and cannot announce 192.0.2.1: eth0: no.`), now),
-				event: &note{warning: true, reason: "announceFailed", text: `node "node-a" owns the Service and cannot announce 192.0.2.1: eth0: no.`}}},
+				events: []note{{warning: true, reason: "announceFailed", text: `node "node-a" owns the Service and cannot announce 192.0.2.1: eth0: no.`}}}},
 		{"and no second warning",
-			facts{there: true, generation: 3, decision: declines(reason.InterfaceMissing, true), condition: condition(metav1.ConditionFalse, reason.InterfaceMissing, "because")},
+			facts{there: true, generation: 3, layer2: declines(reason.InterfaceMissing, true), condition: condition(metav1.ConditionFalse, reason.InterfaceMissing, "because")},
 			writes{}},
 		{"the Service changed and the verdict did not: the generation follows, no event",
-			facts{there: true, generation: 4, decision: declines(reason.NoEndpoints, true), condition: condition(metav1.ConditionFalse, reason.NoEndpoints, "because")},
+			facts{there: true, generation: 4, layer2: declines(reason.NoEndpoints, true), condition: condition(metav1.ConditionFalse, reason.NoEndpoints, "because")},
 			writes{condition: func() *metav1.Condition {
 				c := condition(metav1.ConditionFalse, reason.NoEndpoints, "because")
 				c.ObservedGeneration = 4
@@ -149,10 +149,10 @@ func TestDecide(t *testing.T) {
 			facts{there: true, sweeps: true, statuses: []*v1beta1.ServiceL2Status{object("node-b", me.owner)}},
 			writes{}},
 		{"the Service is gone while it is announced",
-			facts{decision: announces(), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner)}},
+			facts{layer2: announces(), statuses: []*v1beta1.ServiceL2Status{object("node-a", me.owner)}},
 			writes{remove: []string{mine}}},
 		{"BGP has no ServiceL2Status",
-			facts{there: true, decision: &desired.Decision{Protocol: desired.BGP, Announce: true}},
+			facts{there: true, bgp: &desired.Decision{Protocol: desired.BGP, Announce: true}},
 			writes{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestDecide(t *testing.T) {
 				tt.facts.generation = 3
 			}
 			got := me.decide(tt.facts, now)
-			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(writes{}, note{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(writes{}, bgpWrites{}, note{}), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/service"
@@ -31,6 +32,9 @@ type fakeCluster struct {
 	version  int
 	services map[service.Key]*corev1.Service
 	statuses map[string]*v1beta1.ServiceL2Status
+	bgp      map[string]*v1beta1.ServiceBGPStatus
+	sessions map[string]*v1alpha1.BGPSessionStatus
+	nodes    []string // those that the cluster has; nil for all
 	states   map[string]*v1beta1.ConfigurationState
 	owners   map[string]types.UID
 	// log has one line for each write.
@@ -47,6 +51,8 @@ func newFake(t *testing.T) *fakeCluster {
 	c := &fakeCluster{
 		services: map[service.Key]*corev1.Service{},
 		statuses: map[string]*v1beta1.ServiceL2Status{},
+		bgp:      map[string]*v1beta1.ServiceBGPStatus{},
+		sessions: map[string]*v1alpha1.BGPSessionStatus{},
 		states:   map[string]*v1beta1.ConfigurationState{},
 		owners:   map[string]types.UID{},
 		fail:     map[string]int{},
@@ -133,6 +139,14 @@ func (c *fakeCluster) watch(_ context.Context, to handlers) error {
 	for _, s := range statuses {
 		s := s.DeepCopy()
 		first = append(first, func() { to.statusSeen(s, false) })
+	}
+	for _, s := range c.bgp {
+		s := slimmed(s)
+		first = append(first, func() { to.bgpStatusSeen(s, false) })
+	}
+	for _, s := range c.sessions {
+		s := s.DeepCopy()
+		first = append(first, func() { to.sessionSeen(s, false) })
 	}
 	for _, s := range states {
 		s := s.DeepCopy()

@@ -5,19 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/api/v1beta2"
 	"github.com/heraldlb/herald/internal/config"
@@ -34,13 +35,15 @@ const (
 const eventSource = "metallb-speaker"
 
 // CacheOptions are how the manager caches what only this package reads: of the
-// ConfigurationStates the one of this node, since otherwise each speaker would
-// hear of every other's; of the ServiceL2Status objects, of which there is one for
-// each Service that anybody announces, what is compared.
+// ConfigurationStates and BGPSessionStatus objects those of this node, since
+// otherwise each speaker would hear of every other's; of the ServiceL2Status and ServiceBGPStatus objects, of
+// which there is one for each Service that anybody announces, what is compared.
 func CacheOptions(node string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&v1beta1.ConfigurationState{}: {Field: fields.OneTermEqualSelector("metadata.name", stateName(node))},
 		&v1beta1.ServiceL2Status{}:    {Transform: slimStatuses()},
+		&v1beta1.ServiceBGPStatus{}:   {Transform: slimBGPStatus},
+		&v1alpha1.BGPSessionStatus{}:  {Label: labels.SelectorFromSet(labels.Set{labelNode: labelValue(node)})},
 	}
 }
 
@@ -65,6 +68,16 @@ func (k *kube) watch(ctx context.Context, to handlers) error {
 		{&v1beta1.ServiceL2Status{}, func(obj any, gone bool) {
 			if s, ok := obj.(*v1beta1.ServiceL2Status); ok {
 				to.statusSeen(s, gone)
+			}
+		}},
+		{&v1beta1.ServiceBGPStatus{}, func(obj any, gone bool) {
+			if s, ok := obj.(*v1beta1.ServiceBGPStatus); ok {
+				to.bgpStatusSeen(s, gone)
+			}
+		}},
+		{&v1alpha1.BGPSessionStatus{}, func(obj any, gone bool) {
+			if s, ok := obj.(*v1alpha1.BGPSessionStatus); ok {
+				to.sessionSeen(s, gone)
 			}
 		}},
 		{&v1beta1.ConfigurationState{}, func(obj any, gone bool) {
@@ -136,11 +149,20 @@ func (k *kube) setStatus(ctx context.Context, name string, s v1beta1.ServiceL2St
 }
 
 func (k *kube) deleteStatus(ctx context.Context, name string, uid types.UID) error {
-	var opts []client.DeleteOption
-	if uid != "" {
-		opts = append(opts, client.Preconditions{UID: &uid})
+	return k.client.Delete(ctx, &v1beta1.ServiceL2Status{ObjectMeta: k.named(name)}, only(uid)...)
+}
+
+// named is the metadata of an object in our namespace.
+func (k *kube) named(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: k.namespace, Name: name}
+}
+
+// only restricts a deletion to the object that has the UID, if there is one.
+func only(uid types.UID) []client.DeleteOption {
+	if uid == "" {
+		return nil
 	}
-	return k.client.Delete(ctx, &v1beta1.ServiceL2Status{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: name}}, opts...)
+	return []client.DeleteOption{client.Preconditions{UID: &uid}}
 }
 
 func (k *kube) setCondition(ctx context.Context, key service.Key, uid types.UID, c *metav1.Condition) (string, error) {
@@ -166,7 +188,6 @@ func (k *kube) setState(ctx context.Context, name string, s v1beta1.Configuratio
 }
 
 // patchStatus patches the status of one object and returns its new version.
-// Only metadata is asked back.
 func (k *kube) patchStatus(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, kind types.PatchType, body map[string]any, opts ...client.SubResourcePatchOption) (string, error) {
 	if kind == types.ApplyPatchType {
 		body["apiVersion"], body["kind"] = gvk.GroupVersion().String(), gvk.Kind
@@ -177,6 +198,11 @@ func (k *kube) patchStatus(ctx context.Context, gvk schema.GroupVersionKind, nam
 		metadata["name"], metadata["namespace"] = name, namespace
 		body["metadata"] = metadata
 	}
+	return k.patch(ctx, gvk, namespace, name, kind, body, opts...)
+}
+
+// patch sends a patch of the status as it is. Only metadata is asked back.
+func (k *kube) patch(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string, kind types.PatchType, body any, opts ...client.SubResourcePatchOption) (string, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return "", fmt.Errorf("encode the status of %s: %w", name, err)
@@ -253,9 +279,6 @@ const (
 )
 
 func (k *kube) event(about corev1.ObjectReference, reason, action, text string, now time.Time) *eventsv1.Event {
-	if len(text) > maxNote {
-		text = strings.ToValidUTF8(text[:maxNote-len("…")], "") + "…"
-	}
 	return &eventsv1.Event{
 		ObjectMeta:          metav1.ObjectMeta{Namespace: about.Namespace},
 		EventTime:           metav1.NewMicroTime(now),
@@ -264,7 +287,7 @@ func (k *kube) event(about corev1.ObjectReference, reason, action, text string, 
 		Action:              action,
 		Reason:              reason,
 		Regarding:           about,
-		Note:                text,
+		Note:                cut(text, maxNote),
 		Type:                corev1.EventTypeNormal,
 	}
 }

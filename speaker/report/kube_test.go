@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllertest"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/api/v1beta2"
 	"github.com/heraldlb/herald/internal/config"
@@ -30,13 +31,13 @@ import (
 func newKube(t *testing.T, objects ...client.Object) *kube {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, eventsv1.AddToScheme, v1beta1.AddToScheme, v1beta2.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, eventsv1.AddToScheme, v1beta1.AddToScheme, v1beta2.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
-		WithStatusSubresource(&corev1.Service{}, &v1beta1.ServiceL2Status{}, &v1beta1.ConfigurationState{}).Build()
+		WithStatusSubresource(&corev1.Service{}, &v1beta1.ServiceL2Status{}, &v1beta1.ServiceBGPStatus{}, &v1beta1.ConfigurationState{}, &v1alpha1.BGPSessionStatus{}).Build()
 	return &kube{client: c, reader: c, node: "node-a", namespace: "herald"}
 }
 
@@ -211,6 +212,12 @@ func (s *seen) serviceSeen(svc *corev1.Service) { s.add("service %s", svc.Name) 
 func (s *seen) statusSeen(st *v1beta1.ServiceL2Status, gone bool) {
 	s.add("status %s gone=%v", st.Name, gone)
 }
+func (s *seen) bgpStatusSeen(st *v1beta1.ServiceBGPStatus, gone bool) {
+	s.add("bgp status %s gone=%v", st.Name, gone)
+}
+func (s *seen) sessionSeen(st *v1alpha1.BGPSessionStatus, gone bool) {
+	s.add("session %s gone=%v", st.Name, gone)
+}
 func (s *seen) stateSeen(st *v1beta1.ConfigurationState, gone bool) {
 	s.add("state %s gone=%v", st.Name, gone)
 }
@@ -251,7 +258,11 @@ func TestKubeWatches(t *testing.T) {
 			if options.Field.String() != "metadata.name=speaker-node-a" {
 				t.Errorf("%T is cached with %v", o, options.Field)
 			}
-		case *v1beta1.ServiceL2Status:
+		case *v1alpha1.BGPSessionStatus:
+			if options.Label.String() != "metallb.io/node=node-a" {
+				t.Errorf("%T is cached with %v", o, options.Label)
+			}
+		case *v1beta1.ServiceL2Status, *v1beta1.ServiceBGPStatus:
 			if options.Transform == nil {
 				t.Errorf("%T is cached whole", o)
 			}
@@ -259,8 +270,8 @@ func TestKubeWatches(t *testing.T) {
 			t.Errorf("%T has options", o)
 		}
 	}
-	if len(by) != 2 {
-		t.Errorf("%d kinds with options, want 2", len(by))
+	if len(by) != 4 {
+		t.Errorf("%d kinds with options, want 4", len(by))
 	}
 	informers.Error = errors.New("no such kind")
 	if err := k.watch(ctx, to); err == nil || !strings.Contains(err.Error(), "no such kind") {

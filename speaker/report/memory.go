@@ -1,10 +1,11 @@
 package report
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/service"
@@ -12,15 +13,14 @@ import (
 )
 
 // entry is a Service that this node announces or reports, or for which a
-// ServiceL2Status exists. Most Services of a cluster have none.
+// ServiceL2Status or ServiceBGPStatus exists. Most Services of a cluster have none.
 type entry struct {
-	decision *desired.Decision
-	// unreached says which addresses no interface announces, though decision
-	// says that this node does; "" if there is none.
-	unreached string
-	statuses  map[string]*v1beta1.ServiceL2Status
-	// gone are the versions at which objects were deleted, by name.
-	gone map[string]string
+	layer2, bgp *desired.Decision
+	// unreached says which addresses no interface announces, though layer2 says
+	// that this node does; "" if there is none.
+	unreached   string
+	statuses    shelf[*v1beta1.ServiceL2Status]
+	bgpStatuses shelf[*v1beta1.ServiceBGPStatus]
 	// condition is what this node wrote or found as the reporter, nil when it
 	// is not the reporter; version is the Service's after that.
 	condition *metav1.Condition
@@ -28,11 +28,44 @@ type entry struct {
 	uid       types.UID
 }
 
+// decisions are those that there are.
+func (e *entry) decisions() []*desired.Decision {
+	all := make([]*desired.Decision, 0, 2)
+	for _, d := range []*desired.Decision{e.layer2, e.bgp} {
+		if d != nil {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// set takes, or with nil drops, the decision of a protocol.
+func (e *entry) set(p desired.Protocol, d *desired.Decision) {
+	if p == desired.BGP {
+		e.bgp = d
+	} else {
+		e.layer2 = d
+	}
+	if e.layer2 == nil || !e.layer2.Announce {
+		e.unreached = ""
+	}
+}
+
+// reports tells whether this node tells of the Service.
+func (e *entry) reports() bool {
+	return slices.ContainsFunc(e.decisions(), func(d *desired.Decision) bool { return d.Reports })
+}
+
+// concerns tells whether this node announces the Service or tells of it.
+func (e *entry) concerns() bool {
+	return slices.ContainsFunc(e.decisions(), func(d *desired.Decision) bool { return d.Announce || d.Reports })
+}
+
 // entry returns the entry of key, a new one if there is none. mu is held.
 func (r *Reporter) entry(key service.Key) *entry {
 	e := r.entries[key]
 	if e == nil {
-		e = &entry{statuses: map[string]*v1beta1.ServiceL2Status{}}
+		e = &entry{}
 		r.entries[key] = e
 	}
 	return e
@@ -46,15 +79,15 @@ func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
 	if e == nil || !r.planned {
 		return facts{}, false
 	}
-	concerns := e.decision != nil && (e.decision.Announce || e.decision.Reports)
-	if !concerns && len(e.statuses) == 0 && e.condition == nil {
+	if !e.concerns() && len(e.statuses.objects) == 0 && len(e.bgpStatuses.objects) == 0 && e.condition == nil {
 		delete(r.entries, key)
 		r.contests.Forget(key)
 		return facts{}, false
 	}
-	f := facts{key: key, decision: e.decision, unreached: e.unreached, reported: e.condition != nil, sweeps: r.isFirst()}
-	for _, s := range e.statuses {
-		f.statuses = append(f.statuses, s)
+	f := facts{
+		key: key, layer2: e.layer2, bgp: e.bgp, unreached: e.unreached, reported: e.condition != nil, sweeps: r.isFirst(),
+		layer2Starting: r.isStarting(key, desired.Layer2), bgpStarting: r.isStarting(key, desired.BGP),
+		statuses: slices.Clone(e.statuses.objects), bgpStatuses: slices.Clone(e.bgpStatuses.objects),
 	}
 	if svc == nil {
 		return f, true
@@ -67,12 +100,6 @@ func (r *Reporter) facts(key service.Key, svc *corev1.Service) (facts, bool) {
 	return f, true
 }
 
-// older tells whether version a of an object comes before b.
-func older(a, b string) bool {
-	order, err := resourceversion.CompareResourceVersion(a, b)
-	return err == nil && order < 0
-}
-
 // noteStatus remembers a written object until the cache shows it.
 func (r *Reporter) noteStatus(key service.Key, w writes, version string) {
 	r.mu.Lock()
@@ -80,20 +107,42 @@ func (r *Reporter) noteStatus(key service.Key, w writes, version string) {
 	e := r.entry(key)
 	s := w.create
 	if s == nil {
-		if s = e.statuses[w.statusName]; s == nil {
+		have, ok := e.statuses.get(w.statusName)
+		if !ok {
 			return
 		}
-		s = s.DeepCopy()
+		s = have.DeepCopy()
 	}
 	if older(version, s.ResourceVersion) {
 		return
 	}
-	if older(version, e.gone[w.statusName]) {
-		r.contested(key) // somebody deleted it before this node knew that it was written
+	s.ResourceVersion, s.Status = version, *w.status
+	if !e.statuses.written(s) {
+		r.contested(key)
+	}
+}
+
+// noteBGPStatus does the same for a ServiceBGPStatus.
+func (r *Reporter) noteBGPStatus(key service.Key, w bgpWrites, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.entry(key)
+	s := w.create
+	if s == nil {
+		have, ok := e.bgpStatuses.get(bgpStatusName(key))
+		if !ok {
+			return
+		}
+		s = have.DeepCopy()
+	}
+	if older(version, s.ResourceVersion) {
 		return
 	}
 	s.ResourceVersion, s.Status = version, *w.status
-	e.statuses[w.statusName] = s
+	s = slimmed(s)
+	if !e.bgpStatuses.written(s) {
+		r.contested(key)
+	}
 }
 
 // noteCondition remembers the condition that was written or is there already.
@@ -106,7 +155,7 @@ func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes,
 	case w.forget:
 		e.condition = nil
 		r.queue.Add(key) // forgets the entry too
-	case svc == nil || e.decision == nil || !e.decision.Reports:
+	case svc == nil || !e.reports():
 	case w.condition != nil && version != "":
 		e.condition, e.version = w.condition, version
 	case e.condition == nil:
@@ -118,18 +167,36 @@ func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes,
 func (r *Reporter) statusUID(key service.Key, name string) types.UID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil && e.statuses[name] != nil {
-		return e.statuses[name].UID
+	if e := r.entries[key]; e != nil {
+		return e.statuses.uid(name)
 	}
 	return ""
 }
 
-// forgetStatus forgets an object that this node deleted.
+// forgetStatus forgets a ServiceL2Status that this node deleted.
 func (r *Reporter) forgetStatus(key service.Key, name string, uid types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil && e.statuses[name] != nil && e.statuses[name].UID == uid {
-		delete(e.statuses, name)
+	if e := r.entries[key]; e != nil {
+		e.statuses.forget(name, uid)
+	}
+}
+
+// bgpStatusUID and forgetBGPStatus are the same for a ServiceBGPStatus.
+func (r *Reporter) bgpStatusUID(key service.Key, name string) types.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil {
+		return e.bgpStatuses.uid(name)
+	}
+	return ""
+}
+
+func (r *Reporter) forgetBGPStatus(key service.Key, name string, uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[key]; e != nil {
+		e.bgpStatuses.forget(name, uid)
 	}
 }
 
@@ -179,16 +246,14 @@ func (r *Reporter) statusSeen(s *v1beta1.ServiceL2Status, gone bool) {
 		return
 	}
 	e := r.entry(key)
-	if have := e.statuses[s.Name]; have != nil && older(s.ResourceVersion, have.ResourceVersion) {
+	if !e.statuses.seen(s) {
 		return
 	}
-	e.statuses[s.Name] = s
-	delete(e.gone, s.Name)
 	switch {
 	case !r.planned:
 	case r.mine(s):
 		r.queue.Add(key)
-	case e.decision != nil && e.decision.Reports:
+	case e.reports():
 		// Another node says that it announces. One of the two will learn better,
 		// most often within milliseconds.
 		r.contested(key)
@@ -201,16 +266,57 @@ func (r *Reporter) statusGone(key service.Key, s *v1beta1.ServiceL2Status) {
 	if e == nil {
 		return
 	}
-	delete(e.statuses, s.Name)
-	if e.gone == nil {
-		e.gone = map[string]string{}
-	}
-	e.gone[s.Name] = s.ResourceVersion
-	if r.mine(s) && e.decision != nil && e.decision.Announce {
+	e.statuses.lost(s)
+	if r.mine(s) && e.layer2 != nil && e.layer2.Announce {
 		r.contested(key)
 		return
 	}
 	r.queue.Add(key)
+}
+
+// bgpStatusSeen keeps the ServiceBGPStatus objects that are there.
+func (r *Reporter) bgpStatusSeen(s *v1beta1.ServiceBGPStatus, gone bool) {
+	key := bgpStatusKey(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if gone {
+		r.bgpStatusGone(key, s)
+		return
+	}
+	e := r.entry(key)
+	if !e.bgpStatuses.seen(s) || !r.planned || !e.reports() {
+		return
+	}
+	switch {
+	case s.Status.ServiceName == "":
+		// It is being written, most likely by this node.
+		r.queue.Add(key)
+	case e.bgp == nil || s.Name != bgpStatusName(key) || !sameBGPStatus(s, bgpStatus(key, e.bgp.Advertisers)):
+		// Another node, or a hand, says otherwise.
+		r.contested(key)
+	}
+}
+
+// bgpStatusGone forgets a ServiceBGPStatus that somebody deleted. mu is held.
+func (r *Reporter) bgpStatusGone(key service.Key, s *v1beta1.ServiceBGPStatus) {
+	e := r.entries[key]
+	if e == nil {
+		return
+	}
+	e.bgpStatuses.lost(s)
+	if e.reports() && e.bgp != nil && len(e.bgp.Advertisers) > 0 {
+		r.contested(key)
+		return
+	}
+	r.queue.Add(key)
+}
+
+// bgpStatusKey is the Service that a ServiceBGPStatus is about.
+func bgpStatusKey(s *v1beta1.ServiceBGPStatus) service.Key {
+	if s.Status.ServiceName != "" {
+		return service.Key{Namespace: s.Status.ServiceNamespace, Name: s.Status.ServiceName}
+	}
+	return service.Key{Namespace: s.Labels[labelServiceNamespace], Name: s.Labels[labelServiceName]}
 }
 
 func (r *Reporter) isFirst() bool { return r.first != nil && r.first() }

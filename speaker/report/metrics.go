@@ -61,12 +61,14 @@ func (c announcedCollector) Collect(to chan<- prometheus.Metric) {
 	c.r.mu.Lock()
 	var series []prometheus.Metric
 	for key, e := range c.r.entries {
-		if e.decision == nil || !e.decision.Announce {
-			continue
-		}
-		for _, ip := range e.decision.Addresses {
-			series = append(series, prometheus.MustNewConstMetric(announcedDesc, prometheus.GaugeValue, 1,
-				key.String(), string(e.decision.Protocol), c.r.me.node, ip.String()))
+		for _, d := range e.decisions() {
+			if !d.Announce {
+				continue
+			}
+			for _, ip := range d.Addresses {
+				series = append(series, prometheus.MustNewConstMetric(announcedDesc, prometheus.GaugeValue, 1,
+					key.String(), string(d.Protocol), c.r.me.node, ip.String()))
+			}
 		}
 	}
 	c.r.mu.Unlock()

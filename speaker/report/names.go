@@ -3,9 +3,12 @@ package report
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/service"
 )
 
@@ -17,6 +20,9 @@ const (
 	labelComponentType    = "metallb.io/component-type"
 	labelNodeName         = "metallb.io/node-name"
 )
+
+// labelPeer is ours: the BGPPeer of a BGPSessionStatus.
+const labelPeer = "heraldlb.io/peer"
 
 // ConditionAnnounced is the type of the condition on a Service.
 const ConditionAnnounced = "heraldlb.io/Announced"
@@ -32,7 +38,7 @@ func shorten(s string, limit int) string {
 		return s
 	}
 	const suffix = 1 + 10
-	return s[:limit-suffix] + "-" + digest(s)
+	return strings.TrimRight(s[:limit-suffix], ".-_") + "-" + digest(s)
 }
 
 // digest is a short hash for names: 40 bits, among the objects of one cluster.
@@ -44,8 +50,35 @@ func digest(s string) string {
 // statusName is the name of a node's ServiceL2Status for a Service. It follows
 // from both, so that creating it twice is harmless.
 func statusName(key service.Key, node string) string {
-	sum := sha256.Sum256([]byte(key.String() + "@" + node))
-	return "l2-" + hex.EncodeToString(sum[:])[:16]
+	return "l2-" + longDigest(key.String()+"@"+node)
+}
+
+// bgpStatusName is the name of the one ServiceBGPStatus of a Service.
+func bgpStatusName(key service.Key) string { return "bgp-" + longDigest(key.String()) }
+
+// sessionName is the name of a node's BGPSessionStatus for a peer. The remote
+// address tells apart the neighbours that dial from a peer's prefix; "" for all
+// other peers, whose address may change.
+func sessionName(peer, node, remote string) string {
+	return "bgp-" + longDigest(peer+"@"+node+"@"+remote)
+}
+
+// longDigest is a hash for the names of objects, of which a cluster has tens of
+// thousands: 64 bits.
+func longDigest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])[:16]
+}
+
+// digestOf is a hash of what a ServiceBGPStatus says of nodes and peers. Names
+// hold no line breaks or commas.
+func digestOf(s v1beta1.ServiceBGPStatusStatus) string {
+	h := sha256.New()
+	fmt.Fprintln(h, strings.Join(s.Peers, ","))
+	for _, n := range s.Nodes {
+		fmt.Fprintln(h, n.Node, strings.Join(n.Peers, ","))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // stateName is the name of a node's ConfigurationState.

@@ -41,7 +41,7 @@ func (r *Reporter) lookForUnreached() {
 		}
 		text := strings.Join(why, " ")
 		r.mu.Lock()
-		if e := r.entries[key]; e != nil && e.decision != nil && e.decision.Announce && e.unreached != text {
+		if e := r.entries[key]; e != nil && e.layer2 != nil && e.layer2.Announce && e.unreached != text {
 			e.unreached = text
 			r.queue.Add(key)
 		}
@@ -49,14 +49,15 @@ func (r *Reporter) lookForUnreached() {
 	}
 }
 
-// announcing returns the addresses of the Services that this node announces.
+// announcing returns the addresses of the Services that this node announces on
+// layer 2.
 func (r *Reporter) announcing() map[service.Key][]netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := map[service.Key][]netip.Addr{}
 	for key, e := range r.entries {
-		if e.decision != nil && e.decision.Announce {
-			all[key] = e.decision.Addresses
+		if e.layer2 != nil && e.layer2.Announce {
+			all[key] = e.layer2.Addresses
 		}
 	}
 	return all

@@ -20,8 +20,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/heraldlb/herald/api/v1alpha1"
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/desired"
 )
@@ -40,6 +42,11 @@ const (
 	maxContestPause = time.Minute
 	// What was just told to announce has this long to do so.
 	reachWithin = time.Second
+	// When pods move, the nodes that advertise a Service change one by one. What
+	// is told of it follows when that is over.
+	settleWithin = time.Second
+	// What is dropped and what is changed at once is told at once.
+	changeWithin = 20 * time.Millisecond
 )
 
 // Config is what a Reporter needs. Logger and Metrics may be nil.
@@ -86,10 +93,15 @@ type Reporter struct {
 	mu      sync.Mutex // guards the rest
 	planned bool       // the plan has spoken: what it does not name is a leftover
 	entries map[service.Key]*entry
+	// starting are the decisions that have yet to be made: what an earlier life
+	// of this speaker told stays as it is. It is nil when there are none.
+	starting map[desired.Subject]struct{}
 	// problems of the configuration, once it was compiled.
 	problems []config.Problem
 	compiled bool
 	state    *v1beta1.ConfigurationState
+
+	sessions sessionMemory // has its own lock
 }
 
 // cluster is the API server. Reads come from a cache, which may lag behind the
@@ -105,9 +117,23 @@ type cluster interface {
 	setStatus(ctx context.Context, name string, s v1beta1.ServiceL2StatusStatus) (version string, err error)
 	// deleteStatus deletes the object that has the UID; an empty one means any.
 	deleteStatus(ctx context.Context, name string, uid types.UID) error
+
+	createBGPStatus(ctx context.Context, s *v1beta1.ServiceBGPStatus) error
+	setBGPStatus(ctx context.Context, name string, s v1beta1.ServiceBGPStatusStatus) (version string, err error)
+	deleteBGPStatus(ctx context.Context, name string, uid types.UID) error
+
 	// setCondition writes, or with nil takes away, the Service's condition.
 	setCondition(ctx context.Context, key service.Key, uid types.UID, c *metav1.Condition) (version string, err error)
 	serviceEvent(ctx context.Context, svc *corev1.Service, n note) error
+
+	createSession(ctx context.Context, s *v1alpha1.BGPSessionStatus) error
+	setSession(ctx context.Context, name string, s v1alpha1.BGPSessionStatusStatus) (version string, err error)
+	deleteSession(ctx context.Context, name string, uid types.UID) error
+	// peerEvent writes an event on a BGPPeer.
+	peerEvent(ctx context.Context, peer string, n note) error
+	// strandedSessions are the BGPSessionStatus objects of nodes that the
+	// cluster no longer has.
+	strandedSessions(ctx context.Context) ([]metav1.ObjectMeta, error)
 
 	createState(ctx context.Context, s *v1beta1.ConfigurationState) error
 	setState(ctx context.Context, name string, s v1beta1.ConfigurationStateStatus) (version string, err error)
@@ -119,6 +145,8 @@ type cluster interface {
 type handlers interface {
 	serviceSeen(svc *corev1.Service)
 	statusSeen(s *v1beta1.ServiceL2Status, gone bool)
+	bgpStatusSeen(s *v1beta1.ServiceBGPStatus, gone bool)
+	sessionSeen(s *v1alpha1.BGPSessionStatus, gone bool)
 	stateSeen(s *v1beta1.ConfigurationState, gone bool)
 }
 
@@ -147,6 +175,9 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		config:  make(chan struct{}, 1),
 		reach:   make(chan struct{}, 1),
 		entries: map[service.Key]*entry{},
+		sessions: sessionMemory{
+			wake: make(chan struct{}, 1), sweep: make(chan struct{}, 1), entries: map[string]*sessionEntry{},
+		},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](100*time.Millisecond, 30*time.Second)),
 		contests: workqueue.NewTypedItemExponentialFailureRateLimiter[service.Key](contestPause, maxContestPause),
@@ -168,19 +199,36 @@ func (r *Reporter) Changed(changed []desired.Decision, removed []service.Key) {
 		r.change(changed[i])
 	}
 	for _, key := range removed {
+		r.noteStarting(desired.Subject{Service: key, Protocol: desired.Layer2}, false)
+		r.noteStarting(desired.Subject{Service: key, Protocol: desired.BGP}, false)
 		if e := r.entries[key]; e != nil {
-			e.decision = nil
+			e.set(desired.Layer2, nil)
+			e.set(desired.BGP, nil)
 			r.queue.Add(key)
 		}
 	}
 	if !r.planned {
 		r.planned = true
 		for key, e := range r.entries {
-			for _, s := range e.statuses {
+			for _, s := range e.statuses.objects {
 				if r.mine(s) {
 					r.queue.Add(key)
 				}
 			}
+		}
+	}
+}
+
+// Drop takes Decisions that are no more though their Services are still there.
+// It is called beside Changed.
+func (r *Reporter) Drop(subjects []desired.Subject) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range subjects {
+		r.noteStarting(s, false)
+		if e := r.entries[s.Service]; e != nil {
+			e.set(s.Protocol, nil)
+			r.queue.AddAfter(s.Service, changeWithin)
 		}
 	}
 }
@@ -190,6 +238,7 @@ func (r *Reporter) Changed(changed []desired.Decision, removed []service.Key) {
 func (r *Reporter) BecameFirst() {
 	r.sweep()
 	signal(r.config)
+	signal(r.sessions.sweep)
 }
 
 // sweep looks at everything that is there, if this node is the first.
@@ -200,28 +249,52 @@ func (r *Reporter) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, e := range r.entries {
-		if len(e.statuses) > 0 {
+		if len(e.statuses.objects) > 0 || len(e.bgpStatuses.objects) > 0 {
 			r.queue.Add(key)
 		}
 	}
 }
 
+// change takes one Decision. mu is held.
 func (r *Reporter) change(d desired.Decision) {
+	r.noteStarting(desired.Subject{Service: d.Service, Protocol: d.Protocol}, d.Reason == reason.Starting)
 	e := r.entries[d.Service]
-	concerns := d.Announce || d.Reports
-	if e == nil && !concerns {
+	if e == nil && !d.Announce && !d.Reports {
 		return
 	}
 	e = r.entry(d.Service)
-	if !d.Reports {
+	moved := d.Protocol == desired.BGP && e.bgp != nil && e.bgp.Reports && d.Reports &&
+		len(e.bgp.Advertisers) > 0 && len(d.Advertisers) > 0
+	e.set(d.Protocol, &d)
+	if !e.reports() {
 		e.condition = nil
 	}
-	if !d.Announce {
-		e.unreached = ""
-	}
-	e.decision = &d
 	r.contests.Forget(d.Service)
+	if moved {
+		r.queue.AddAfter(d.Service, settleWithin)
+		return
+	}
 	r.queue.Add(d.Service)
+}
+
+// noteStarting notes whether a decision has yet to be made. mu is held.
+func (r *Reporter) noteStarting(s desired.Subject, starting bool) {
+	switch {
+	case starting && r.starting == nil:
+		r.starting = map[desired.Subject]struct{}{s: {}}
+	case starting:
+		r.starting[s] = struct{}{}
+	default:
+		if delete(r.starting, s); len(r.starting) == 0 {
+			r.starting = nil // a map does not shrink
+		}
+	}
+}
+
+// isStarting tells whether a decision has yet to be made. mu is held.
+func (r *Reporter) isStarting(key service.Key, p desired.Protocol) bool {
+	_, starting := r.starting[desired.Subject{Service: key, Protocol: p}]
+	return starting
 }
 
 // Reconsider is called when the ring has changed: who disagreed with this node
@@ -275,6 +348,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.runConfig(ctx) })
 	wg.Go(func() { r.runReach(ctx) })
+	wg.Go(func() { r.runSessions(ctx) })
+	wg.Go(func() { r.runSweep(ctx) })
 	for range workers {
 		wg.Go(func() {
 			for r.step(ctx) {
@@ -348,7 +423,52 @@ func (r *Reporter) apply(ctx context.Context, key service.Key, svc *corev1.Servi
 			return err
 		}
 	}
-	return r.applyCondition(ctx, key, svc, w)
+	if err := r.applyBGP(ctx, key, w.bgp); err != nil {
+		return err
+	}
+	if err := r.applyCondition(ctx, key, svc, w); err != nil {
+		return err
+	}
+	for _, e := range w.events {
+		// An event is not worth a second condition: without a place that remembers
+		// it, a retry could only repeat it.
+		if err := r.write(ctx, "write an event", func() error { return r.cluster.serviceEvent(ctx, svc, e) }, nil); err != nil && ctx.Err() == nil {
+			r.log.Warn("an event was lost", "service", key.String(), "reason", e.reason, "err", err)
+		}
+	}
+	return nil
+}
+
+// applyBGP carries out what concerns the ServiceBGPStatus.
+func (r *Reporter) applyBGP(ctx context.Context, key service.Key, w bgpWrites) error {
+	name := bgpStatusName(key)
+	if w.replace {
+		if err := r.removeBGP(ctx, key, name); err != nil {
+			return err
+		}
+	}
+	if w.create != nil {
+		if err := r.write(ctx, "create ServiceBGPStatus", func() error { return r.cluster.createBGPStatus(ctx, w.create) }, apierrors.IsAlreadyExists); err != nil {
+			return err
+		}
+	}
+	if w.status != nil {
+		var version string
+		err := r.write(ctx, "write ServiceBGPStatus", func() (err error) {
+			version, err = r.cluster.setBGPStatus(ctx, name, *w.status)
+			return err
+		}, nil)
+		if err != nil {
+			return err
+		}
+		r.noteBGPStatus(key, w, version)
+	}
+	for _, name := range w.remove {
+		if err := r.removeBGP(ctx, key, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *corev1.Service, w writes) error {
@@ -357,23 +477,12 @@ func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *cor
 		err := r.write(ctx, "write the Announced condition", func() (err error) {
 			version, err = r.cluster.setCondition(ctx, key, r.uid(key), w.condition)
 			return err
-		}, func(err error) bool {
-			// Gone, or another Service of that name: nothing to tell on.
-			return apierrors.IsNotFound(err) || apierrors.IsConflict(err)
-		})
+		}, replacedOrGone)
 		if err != nil {
 			return err
 		}
 	}
 	r.noteCondition(key, svc, w, version)
-	if w.event == nil {
-		return nil
-	}
-	// An event is not worth a second condition: without a place that remembers
-	// it, a retry could only repeat it.
-	if err := r.write(ctx, "write an event", func() error { return r.cluster.serviceEvent(ctx, svc, *w.event) }, nil); err != nil && ctx.Err() == nil {
-		r.log.Warn("an event was lost", "service", key.String(), "reason", w.event.reason, "err", err)
-	}
 	return nil
 }
 
@@ -381,14 +490,28 @@ func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *cor
 // its place meanwhile.
 func (r *Reporter) remove(ctx context.Context, key service.Key, name string) error {
 	uid := r.statusUID(key, name)
-	err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name, uid) },
-		func(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) })
+	err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name, uid) }, replacedOrGone)
 	if err != nil {
 		return err
 	}
 	r.forgetStatus(key, name, uid)
 	return nil
 }
+
+// removeBGP does the same for a ServiceBGPStatus.
+func (r *Reporter) removeBGP(ctx context.Context, key service.Key, name string) error {
+	uid := r.bgpStatusUID(key, name)
+	err := r.write(ctx, "delete ServiceBGPStatus", func() error { return r.cluster.deleteBGPStatus(ctx, name, uid) }, replacedOrGone)
+	if err != nil {
+		return err
+	}
+	r.forgetBGPStatus(key, name, uid)
+	return nil
+}
+
+// replacedOrGone is the answer to who changes or deletes an object that has
+// another UID by now, or is no more.
+func replacedOrGone(err error) bool { return apierrors.IsNotFound(err) || apierrors.IsConflict(err) }
 
 // write paces and runs one write; an error for which fine is true is none.
 func (r *Reporter) write(ctx context.Context, what string, do func() error, fine func(error) bool) error {

@@ -355,8 +355,8 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d series for two addresses", n)
 	}
 	want := map[string]string{"service": "default/web", "protocol": "layer2", "node": "node-a", "ip": "192.0.2.1"}
-	if !slices.ContainsFunc(labels(t, r, "metallb_speaker_announced"), func(l map[string]string) bool { return cmp.Equal(l, want) }) {
-		t.Errorf("no series %v in %v", want, labels(t, r, "metallb_speaker_announced"))
+	if !slices.ContainsFunc(labelsOf(t, r, "metallb_speaker_announced"), func(l map[string]string) bool { return cmp.Equal(l, want) }) {
+		t.Errorf("no series %v in %v", want, labelsOf(t, r, "metallb_speaker_announced"))
 	}
 	r.Changed([]desired.Decision{notOwner(key, "node-b")}, nil)
 	if n := gaugeSeries(t, r, "metallb_speaker_announced"); n != 0 {
@@ -434,7 +434,7 @@ func TestOnlyOneNodeTellsTheObjects(t *testing.T) {
 	}
 }
 
-func labels(t *testing.T, r *running, name string) []map[string]string {
+func labelsOf(t *testing.T, r *running, name string) []map[string]string {
 	t.Helper()
 	families, err := r.reg.Gather()
 	if err != nil {
@@ -458,7 +458,7 @@ func labels(t *testing.T, r *running, name string) []map[string]string {
 
 func gaugeSeries(t *testing.T, r *running, name string) int {
 	t.Helper()
-	return len(labels(t, r, name))
+	return len(labelsOf(t, r, name))
 }
 
 func gauge(t *testing.T, r *running, name string) float64 {

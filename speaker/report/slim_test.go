@@ -37,9 +37,9 @@ func TestSlimStatusesLoseNothingThatDecides(t *testing.T) {
 			}
 			kept := got.(*v1beta1.ServiceL2Status)
 			decide := func(s *v1beta1.ServiceL2Status) writes {
-				return me.decide(facts{key: web, there: true, decision: announces("eth0", "eth1"), statuses: []*v1beta1.ServiceL2Status{s}}, now)
+				return me.decide(facts{key: web, there: true, layer2: announces("eth0", "eth1"), statuses: []*v1beta1.ServiceL2Status{s}}, now)
 			}
-			if diff := cmp.Diff(decide(s), decide(kept), cmp.AllowUnexported(writes{}, note{})); diff != "" {
+			if diff := cmp.Diff(decide(s), decide(kept), cmp.AllowUnexported(writes{}, bgpWrites{}, note{})); diff != "" {
 				t.Errorf("decided (-full +slim):\n%s", diff)
 			}
 			if got := statusKey(kept); got != web {
