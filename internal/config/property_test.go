@@ -50,7 +50,10 @@ func drawObjects(t *rapid.T) config.Objects {
 	for i := range rapid.IntRange(0, 4).Draw(t, "bgp") {
 		ad := v1beta1.BGPAdvertisement{ObjectMeta: drawMeta(t, "bgp", i)}
 		ad.Spec.AggregationLength = new(rapid.SampledFrom([]int32{24, 31, 32, 33}).Draw(t, "length"))
-		ad.Spec.LocalPref = rapid.Uint32Range(0, 2).Draw(t, "localPref")
+		drawAttributes(t, &ad.Spec)
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]v1beta1.ServiceAttribute{"med", "localPref", "x"}), 0, 2).Draw(t, "attributes") {
+			ad.Spec.ServiceAttributes = append(ad.Spec.ServiceAttributes, name)
+		}
 		ad.Spec.IPAddressPools = drawNames(t, "pool")
 		ad.Spec.Peers = drawNames(t, "peer")
 		ad.Spec.NodeSelectors = drawSelectors(t)
@@ -64,6 +67,10 @@ func drawObjects(t *rapid.T) config.Objects {
 		p.Spec.MyASN = rapid.Uint32Range(0, 2).Draw(t, "myASN")
 		p.Spec.ASN = rapid.Uint32Range(0, 2).Draw(t, "peerASN")
 		p.Spec.Address = rapid.SampledFrom([]string{"", "10.9.0.1", "10.9.0.2", "x"}).Draw(t, "address")
+		p.Spec.Prefix = rapid.SampledFrom([]string{"", "", "10.9.0.0/24", "10.9.0.2/31", "::/0", "10.9.0.0"}).Draw(t, "prefix")
+		p.Spec.PassiveMode = rapid.Bool().Draw(t, "passive")
+		p.Spec.TTLSecurity = rapid.Bool().Draw(t, "ttl")
+		p.Spec.EBGPMultiHop = rapid.Bool().Draw(t, "hops")
 		p.Spec.NodeSelectors = drawSelectors(t)
 		p.Spec.BFDProfile = rapid.SampledFrom([]string{"", "bfd0", "bfd1"}).Draw(t, "profile")
 		if rapid.Bool().Draw(t, "timers") {
@@ -75,13 +82,21 @@ func drawObjects(t *rapid.T) config.Objects {
 		p := v1beta1.BFDProfile{ObjectMeta: drawMeta(t, "bfd", i)}
 		p.Spec.EchoMode = new(rapid.Bool().Draw(t, "echo"))
 		p.Spec.DetectMultiplier = new(rapid.Uint32Range(1, 5).Draw(t, "multiplier"))
+		p.Spec.TransmitInterval = new(rapid.Uint32Range(9, 100).Draw(t, "interval"))
+		if rapid.Bool().Draw(t, "signed") {
+			p.Spec.Authentication = &v1beta1.BFDAuthentication{
+				Type:   rapid.SampledFrom([]v1beta1.BFDAuthenticationType{"KeyedSHA1", "MeticulousKeyedSHA1", "x"}).Draw(t, "type"),
+				KeyID:  rapid.Int32Range(-1, 256).Draw(t, "key"),
+				Secret: v1beta1.BFDSecretReference{Name: rapid.SampledFrom([]string{"", "s"}).Draw(t, "secret")},
+			}
+		}
 		o.BFDProfiles = append(o.BFDProfiles, p)
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "communities") {
 		c := v1beta1.Community{ObjectMeta: drawMeta(t, "community", i)}
 		for _, name := range drawNames(t, "name") {
 			c.Spec.Communities = append(c.Spec.Communities, v1beta1.CommunityAlias{
-				Name: name, Value: rapid.SampledFrom([]string{"1:2", "large:1:2:3", "x"}).Draw(t, "value"),
+				Name: name, Value: rapid.SampledFrom([]string{"1:2", "large:1:2:3", "rt:1:2", "no-export", "x"}).Draw(t, "value"),
 			})
 		}
 		o.Communities = append(o.Communities, c)
@@ -178,6 +193,18 @@ var badObjects = map[string]func(*config.Objects, metav1.ObjectMeta){
 	"a peer that another one is": func(o *config.Objects, m metav1.ObjectMeta) {
 		o.Peers = append(o.Peers, v1beta2.BGPPeer{ObjectMeta: m, Spec: v1beta2.BGPPeerSpec{
 			MyASN: 1, ASN: 2, Address: "10.9.0.1", Port: 179}})
+	},
+	"a peer that all others could be": func(o *config.Objects, m metav1.ObjectMeta) {
+		// Beside an address it would be wrong by itself.
+		o.Peers = append(o.Peers, v1beta2.BGPPeer{ObjectMeta: m, Spec: v1beta2.BGPPeerSpec{MyASN: 1, ASN: 2, Prefix: "0.0.0.0/0"}})
+	},
+	"a BGPAdvertisement with a path too long": func(o *config.Objects, m metav1.ObjectMeta) {
+		o.BGPAdvertisements = append(o.BGPAdvertisements, v1beta1.BGPAdvertisement{ObjectMeta: m, Spec: v1beta1.BGPAdvertisementSpec{
+			ASPathPrepend: -1, ServiceAttributes: []v1beta1.ServiceAttribute{"x"}}})
+	},
+	"a BFDProfile with an authentication that does not exist": func(o *config.Objects, m metav1.ObjectMeta) {
+		o.BFDProfiles = append(o.BFDProfiles, v1beta1.BFDProfile{ObjectMeta: m, Spec: v1beta1.BFDProfileSpec{
+			Authentication: &v1beta1.BFDAuthentication{Type: "MD5", KeyID: 1000}}})
 	},
 	"a BFDProfile out of range": func(o *config.Objects, m metav1.ObjectMeta) {
 		o.BFDProfiles = append(o.BFDProfiles, v1beta1.BFDProfile{ObjectMeta: m, Spec: v1beta1.BFDProfileSpec{EchoInterval: new(uint32(1))}})
@@ -286,7 +313,44 @@ func checkPromises(t interface{ Fatalf(string, ...any) }, s *config.Snapshot) {
 			}
 		}
 	}
+	for _, p := range s.Peers {
+		checkPeer(t, p)
+	}
+	for _, p := range s.BFDProfiles {
+		for _, d := range []time.Duration{p.ReceiveInterval, p.TransmitInterval, p.EchoInterval} {
+			if d < 50*time.Millisecond || d > time.Minute {
+				t.Fatalf("profile %s: interval %s", p.Name, d)
+			}
+		}
+		if p.AuthSecret == "" && (p.AuthMeticulous || p.AuthKeyID != 0) {
+			t.Fatalf("profile %s authenticates without a key", p.Name)
+		}
+	}
+	for _, ad := range s.BGPAdvertisements {
+		if ad.Prepend > 10 {
+			t.Fatalf("advertisement %s: prepend %d", ad.Name, ad.Prepend)
+		}
+	}
 	if !slices.IsSortedFunc(s.Pools, func(a, b *config.Pool) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Fatalf("pools are not in name order")
+	}
+}
+
+func checkPeer(t interface{ Fatalf(string, ...any) }, p *config.Peer) {
+	ways := 0
+	for _, way := range []bool{p.Address.IsValid(), p.Interface != "", p.Prefix.IsValid()} {
+		if way {
+			ways++
+		}
+	}
+	switch {
+	case ways != 1:
+		t.Fatalf("peer %s has %d of an address, an interface and a prefix", p.Name, ways)
+	case p.Prefix.IsValid() && (!p.Passive || p.Prefix != p.Prefix.Masked() || p.Prefix.Addr().Is4In6() && p.Prefix.Bits() >= 96):
+		t.Fatalf("peer %s: prefix %s, passive %t", p.Name, p.Prefix, p.Passive)
+	case p.TTLSecurity && p.EBGPMultiHop:
+		t.Fatalf("peer %s is near and far", p.Name)
+	case p.EBGPMultiHop && p.BFD != nil && p.BFD.EchoMode:
+		t.Fatalf("peer %s: echo over many hops", p.Name)
 	}
 }

@@ -131,6 +131,34 @@ kind: BGPPeer
 metadata: {name: tor}
 spec: {myASN: 7, peerASN: 8, peerAddress: 10.0.0.1, password: new, vrf: red}
 `, ""},
+		{"dynamic neighbours go into the annotation", `
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: tor}
+spec: {myASN: 1, peerASN: 2, peerPrefix: 10.0.0.0/24, passiveMode: true, ttlSecurity: true}
+`, v1, `
+apiVersion: metallb.io/v1beta1
+kind: BGPPeer
+metadata:
+  name: tor
+  annotations:
+    heraldlb.io/v1beta2-rest: '{"myASN":0,"peerPrefix":"10.0.0.0/24","ttlSecurity":true,"passiveMode":true}'
+spec: {myASN: 1, peerASN: 2, peerAddress: ""}
+`, ""},
+		{"and give way to what excludes them", `
+apiVersion: metallb.io/v1beta1
+kind: BGPPeer
+metadata:
+  name: tor
+  annotations:
+    heraldlb.io/v1beta2-rest: '{"myASN":0,"peerPrefix":"10.0.0.0/24","ttlSecurity":true,"passiveMode":true}'
+spec: {myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, ebgpMultiHop: true}
+`, v2, `
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: tor}
+spec: {myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, ebgpMultiHop: true, passiveMode: true}
+`, ""},
 		{"a spoiled annotation says nothing", `
 apiVersion: metallb.io/v1beta1
 kind: BGPPeer
@@ -206,6 +234,7 @@ func TestV1beta2SurvivesV1beta1(t *testing.T) {
 			PasswordSecret: v1beta2.SecretReference{Name: word("secret"), Namespace: word("namespace")},
 			BFDProfile:     word("bfd"), EnableGracefulRestart: yes("graceful"), EBGPMultiHop: yes("hops"), VRFName: word("vrf"),
 			DisableMP: yes("mp"), DualStackAddressFamily: yes("dual"),
+			TTLSecurity: yes("ttl"), PassiveMode: yes("passive"), Prefix: word("prefix"),
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "selectors") {
 			s := v1beta1.LabelSelector{MatchLabels: rapid.SampledFrom([]map[string]string{nil, {"a": "b"}}).Draw(t, "labels")}
