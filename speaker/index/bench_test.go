@@ -99,3 +99,79 @@ func BenchmarkFull(b *testing.B) {
 		}
 	})
 }
+
+// speaking fills an index with Services of policy Local, one address and so one
+// route each, that are advertised to two peers.
+func speaking(routes int) *index.Index {
+	x := index.New(nodeName(1), false)
+	x.SetSynced(true)
+	ad := &config.BGPAdvertisement{Name: "all", AggregationLength: 32, AggregationLengthV6: 128, LocalPref: 200}
+	var peers []*config.Peer
+	for i := range 2 {
+		peers = append(peers, &config.Peer{Name: fmt.Sprintf("tor-%d", i), Address: netip.AddrFrom4([4]byte{172, 16, 0, byte(i)})})
+	}
+	x.SetConfig(config.NewSnapshot(config.Snapshot{
+		Pools:             []*config.Pool{{Name: "pool", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, BGP: []*config.BGPAdvertisement{ad}}},
+		BGPAdvertisements: []*config.BGPAdvertisement{ad},
+		Peers:             peers,
+	}))
+	for i := range 100 {
+		x.SetNode(observed.Node{Name: nodeName(i)})
+	}
+	x.SetMembers(ring(100))
+	x.SetReady(true)
+	for i := range routes {
+		x.Set(localAt(i, 1))
+	}
+	return x
+}
+
+func localAt(i, endpoints int) plan.Service {
+	s := serviceAt(i, endpoints)
+	s.Local = true
+	return s
+}
+
+// BenchmarkBGPEvent is one Service that loses or gains its local endpoint, from
+// the event to the delta that the BGP room gets: one prefix, two peers.
+func BenchmarkBGPEvent(b *testing.B) {
+	for _, routes := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("routes=%d", routes), func(b *testing.B) {
+			x := speaking(routes)
+			x.Flush()
+			changed := []plan.Service{localAt(42, 0), localAt(42, 1)}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				x.Set(changed[i%2])
+				if c := x.Flush().BGP; len(c["tor-0"].Withdraw)+len(c["tor-1"].Announce) != 1 {
+					b.Fatalf("the event changed %v", c)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkBGPFull is the first flush of 10,000 Services, and the one after a
+// change of the ring, which decides on each of them again.
+func BenchmarkBGPFull(b *testing.B) {
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			x := speaking(10_000)
+			b.StartTimer()
+			if n := len(x.Flush().BGP["tor-1"].Announce); n != 10_000 {
+				b.Fatalf("%d routes", n)
+			}
+		}
+	})
+	b.Run("warm", func(b *testing.B) {
+		x := speaking(10_000)
+		x.Flush()
+		for i := 0; b.Loop(); i++ {
+			x.SetMembers(ring(100 - (i+1)%2))
+			if c := x.Flush().BGP; len(c) > 0 {
+				b.Fatalf("the ring changed %d peers", len(c))
+			}
+		}
+	})
+}

@@ -18,7 +18,7 @@ import (
 	"github.com/heraldlb/herald/speaker/plan/plantest"
 )
 
-var addresses = cmpopts.EquateComparable(netip.Addr{})
+var addresses = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // model is the world that a history leaves, and what the deltas add up to.
 type model struct {
@@ -26,7 +26,8 @@ type model struct {
 	nodes     map[string]observed.Node
 	services  map[service.Key]plan.Service
 	l2        desired.L2
-	decisions map[service.Key]desired.Decision
+	bgp       desired.BGPRoutes
+	decisions map[desired.Subject]desired.Decision
 	// deleted are the Services deleted since the last flush.
 	deleted map[service.Key]bool
 }
@@ -66,6 +67,8 @@ func (m *model) step(t *rapid.T, x *index.Index) {
 		x.SetConfig(m.Config)
 		m.Ready = rapid.IntRange(0, 5).Draw(t, "ready") > 0
 		x.SetReady(m.Ready)
+		m.Synced = rapid.IntRange(0, 5).Draw(t, "synced") > 0
+		x.SetSynced(m.Synced)
 	}
 }
 
@@ -79,18 +82,66 @@ func (m *model) flush(t *rapid.T, x *index.Index) {
 		delete(m.l2, a)
 	}
 	maps.Copy(m.l2, c.L2.Announce)
+	m.applyBGP(t, c.BGP)
 	for _, d := range c.Decisions {
-		if !m.deleted[d.Service] && cmp.Equal(m.decisions[d.Service], d, addresses) {
+		of := desired.Subject{Service: d.Service, Protocol: d.Protocol}
+		if !m.deleted[d.Service] && cmp.Equal(m.decisions[of], d, addresses) {
 			t.Fatalf("%s: a decision that did not change is handed on: %+v", d.Service, d)
 		}
-		m.decisions[d.Service] = d
+		m.decisions[of] = d
+	}
+	for _, of := range c.Dropped {
+		if _, ok := m.decisions[of]; !ok || slices.Contains(c.Removed, of.Service) {
+			t.Fatalf("%v is dropped, but was never decided or is removed", of)
+		}
+		delete(m.decisions, of)
 	}
 	for _, key := range c.Removed {
-		delete(m.decisions, key)
+		delete(m.decisions, desired.Subject{Service: key, Protocol: desired.Layer2})
+		delete(m.decisions, desired.Subject{Service: key, Protocol: desired.BGP})
 	}
 	clear(m.deleted)
 	if again := x.Flush(); !again.Empty() {
 		t.Fatalf("a second flush changes something: %+v", again)
+	}
+}
+
+// applyBGP applies a delta of the routes, which must hold differences only.
+func (m *model) applyBGP(t *rapid.T, change desired.BGPChange) {
+	for peer, c := range change {
+		if m.bgp[peer] == nil {
+			m.bgp[peer] = desired.Routes{}
+		}
+		routes := m.bgp[peer]
+		if len(c.Announce)+len(c.Withdraw) == 0 {
+			t.Fatalf("%s hears of nothing", peer)
+		}
+		for _, p := range c.Withdraw {
+			if _, ok := routes[p]; !ok {
+				t.Fatalf("%s is withdrawn from %s, which was not told of it", p, peer)
+			}
+			delete(routes, p)
+		}
+		for p, a := range c.Announce {
+			if slices.Contains(c.Withdraw, p) || routes[p] != nil && routes[p].Equal(a) {
+				t.Fatalf("%s hears of %s, where nothing is different", peer, p)
+			}
+			routes[p] = a
+		}
+		if len(routes) == 0 {
+			delete(m.bgp, peer)
+		}
+	}
+	for _, a := range m.bgp {
+		for _, b := range m.bgp {
+			for p, x := range a {
+				for q, y := range b {
+					if x != y && x.Equal(y) {
+						t.Fatalf("%s and %s look the same and share no attributes", p, q)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -99,7 +150,7 @@ func TestIncrementalEqualsFull(t *testing.T) {
 		const self = "node-a"
 		m := &model{
 			nodes: map[string]observed.Node{}, services: map[service.Key]plan.Service{},
-			l2: desired.L2{}, decisions: map[service.Key]desired.Decision{},
+			l2: desired.L2{}, bgp: desired.BGPRoutes{}, decisions: map[desired.Subject]desired.Decision{},
 			deleted: map[service.Key]bool{},
 		}
 		m.Ready, m.Config, m.Members = true, plantest.Config(t), plantest.Members(t)
@@ -134,15 +185,23 @@ func (m *model) check(t *rapid.T, x *index.Index, self string) {
 	if diff := cmp.Diff(want.L2, x.L2(), addresses, cmpopts.EquateEmpty()); diff != "" {
 		t.Fatalf("Index.L2 (-full +incremental):\n%s", diff)
 	}
+	for _, got := range []desired.BGPRoutes{m.bgp, x.BGP()} {
+		if diff := cmp.Diff(want.BGP, got, addresses, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("routes (-full +incremental):\n%s", diff)
+		}
+	}
 	if len(want.Decisions) != len(m.decisions) {
 		t.Fatalf("%d decisions, want %d", len(m.decisions), len(want.Decisions))
 	}
 	for _, d := range want.Decisions {
-		if diff := cmp.Diff(d, m.decisions[d.Service], addresses); diff != "" {
+		if diff := cmp.Diff(d, m.decisions[desired.Subject{Service: d.Service, Protocol: d.Protocol}], addresses); diff != "" {
 			t.Fatalf("decision (-full +incremental):\n%s", diff)
 		}
+		if got, ok := x.Decision(d.Service, d.Protocol); !ok || !cmp.Equal(d, got, addresses) {
+			t.Fatalf("Decision: %+v, want %+v", got, d)
+		}
 		for _, v := range x.Explain(d.Service) {
-			if v.Node != self {
+			if v.Node != self || v.Protocol != d.Protocol {
 				continue
 			}
 			if diff := cmp.Diff(d, v.Decision, addresses); diff != "" {
