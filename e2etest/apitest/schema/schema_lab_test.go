@@ -64,7 +64,9 @@ func TestUserMeetsTheKinds(t *testing.T) {
 	must(t, "", "apply", "--server-side", "--force-conflicts", "-k", root+"config/crd")
 	must(t, "", "apply", "-k", root+"config/samples")
 	for _, kind := range []string{"servicel2status", "servicebgpstatus", "configurationstate", "bgpsessionstatus"} {
-		must(t, "", "apply", "-f", root+"config/samples/"+kind+".yaml")
+		file := root + "config/samples/" + kind + ".yaml"
+		must(t, "", "apply", "-f", file)
+		must(t, "", "apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", file)
 	}
 
 	for _, tc := range []struct{ name, args, want string }{
