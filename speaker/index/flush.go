@@ -130,7 +130,9 @@ func (c *Change) keep(g *group, decisions []desired.Decision, left int, said sam
 			case last != nil && said.equal(last, d):
 			default:
 				if last == nil {
-					last = new(desired.Decision)
+					if last = &e.room; e.decisions[1-i] == last {
+						last = new(desired.Decision)
+					}
 					e.decisions[i] = last
 				}
 				*last = *d

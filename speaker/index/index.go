@@ -43,6 +43,8 @@ type entry struct {
 	group   *group
 	// decisions are over layer 2 and over BGP, nil where there is none.
 	decisions [2]*desired.Decision
+	// room is for the one that most Services have.
+	room desired.Decision
 	// offers are those that the routes hold, born is the Service's age in them.
 	offers []plan.Offer
 	born   time.Time
