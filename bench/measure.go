@@ -121,6 +121,8 @@ func scale(f figure) float64 {
 		return 1
 	}
 	switch f.unit {
+	case "us":
+		return 1e-3
 	case "ms":
 		return 1e-6
 	case "s":
