@@ -68,7 +68,9 @@ type BGPAdvertisementSpec struct {
 	// weightByEndpoints attaches the link-bandwidth community, in proportion to
 	// the endpoints of the Service that are ready on the announcing node, so
 	// that routers that weigh their paths (weighted ECMP) send each pod as much
-	// as the next. Default: false. Herald's own: MetalLB does not have it.
+	// as the next. It is for Services with externalTrafficPolicy Local: with
+	// Cluster every node spreads over all pods, and there is no weight. Default:
+	// false. Herald's own: MetalLB does not have it.
 	// +optional
 	WeightByEndpoints bool `json:"weightByEndpoints,omitempty"`
 	// serviceAttributes are the attributes that a Service may set by annotation

@@ -2,6 +2,8 @@ package service_test
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +80,28 @@ func TestBGPAttributesThatCannotBeUnderstood(t *testing.T) {
 				t.Errorf("attributes (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The Service in the page that lists what MetalLB does not have is right.
+func TestExampleOfBeyondMetalLB(t *testing.T) {
+	text, err := os.ReadFile("../../docs/beyond-metallb.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile("(?s)```yaml\n(apiVersion: v1\nkind: Service\n.*?)```").FindStringSubmatch(string(text))
+	if example == nil {
+		t.Fatal("there is no Service")
+	}
+	s := parse(t, example[1])
+	want := service.BGP{Communities: []string{"64512:200", "no-export"}, MED: new(uint32(50))}
+	if diff := cmp.Diff(want, s.BGP); diff != "" || len(s.Problems) > 0 {
+		t.Errorf("problems %v, (-want +got):\n%s", s.Problems, diff)
+	}
+	for _, key := range []string{service.AnnotationBGPCommunities, service.AnnotationBGPLocalPref, service.AnnotationBGPMED, service.AnnotationBGPPrepend} {
+		if !strings.Contains(string(text), "| `"+key+"` |") {
+			t.Errorf("the page does not list %s", key)
+		}
 	}
 }
 
