@@ -25,8 +25,11 @@ type clause struct {
 	failed bool
 }
 
-// silent tells whether there is nothing to say.
-func (c clause) silent() bool { return c.text == "" && c.reason == "" }
+// silent tells whether there is nothing to say beside what is said of the other
+// protocol: that no advertisement applies is no failure of what was not meant.
+func (c clause) silent(other clause) bool {
+	return c.reason == "" || c.reason == reason.NoAdvertisement && other.reason != ""
+}
 
 // layer2 is what is to be said of layer 2 by the node that reports.
 func (me identity) layer2(f facts) clause {
@@ -61,9 +64,9 @@ func (me identity) bgp(f facts) clause {
 // of them announces it. What fails is told beside what works.
 func merge(layer2, bgp clause) (verdict metav1.ConditionStatus, why reason.Reason, message string) {
 	switch {
-	case bgp.silent():
+	case bgp.silent(layer2):
 		return truth(layer2.announced), layer2.reason, layer2.text
-	case layer2.silent():
+	case layer2.silent(bgp):
 		return truth(bgp.announced), bgp.reason, bgp.text
 	case layer2.announced && bgp.announced:
 		return metav1.ConditionTrue, layer2.reason, layer2.text + "; " + bgp.text
@@ -71,10 +74,10 @@ func merge(layer2, bgp clause) (verdict metav1.ConditionStatus, why reason.Reaso
 		return metav1.ConditionTrue, layer2.reason, layer2.text + "; by BGP nobody advertises it: " + bgp.text
 	case bgp.announced:
 		return metav1.ConditionTrue, bgp.reason, bgp.text + "; on layer 2 nobody announces it: " + layer2.text
-	case layer2.reason == bgp.reason && layer2.text == bgp.text:
+	case layer2.text == bgp.text:
 		return metav1.ConditionFalse, layer2.reason, layer2.text
 	}
-	return metav1.ConditionFalse, layer2.reason, "on layer 2: " + layer2.text + " By BGP: " + bgp.text
+	return metav1.ConditionFalse, layer2.reason, "On layer 2: " + layer2.text + " By BGP: " + bgp.text
 }
 
 func truth(b bool) metav1.ConditionStatus {

@@ -368,6 +368,11 @@ func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *runni
 	isFirst := &atomic.Bool{}
 	isFirst.Store(first)
 	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: isFirst.Load}, c)
+	return &running{Reporter: r, reg: reg, isFirst: isFirst, stop: runUntil(t, r)}
+}
+
+// runUntil runs a Reporter until the returned function is called, or the test ends.
+func runUntil(t *testing.T, r *Reporter) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -376,12 +381,12 @@ func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *runni
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	stop := func() {
+	stop = func() {
 		cancel()
 		<-ended
 	}
 	t.Cleanup(stop)
-	return &running{Reporter: r, reg: reg, isFirst: isFirst, stop: stop}
+	return stop
 }
 
 // eventually polls until ok, and fails after a bound that no sound run meets.

@@ -176,9 +176,9 @@ func gist(s v1alpha1.BGPSessionStatusStatus) v1alpha1.BGPSessionStatusStatus {
 	return s
 }
 
-// settle returns want as it should be told by a process that has just started
-// and has found an object that says told. The session was up in an earlier life
-// and is about to be again: that is no news.
+// settle returns the status as it should be told after told. A process that is
+// starting found that in an object: the session was up in an earlier life and is
+// about to be again, which is no news.
 func (s session) settle(told *v1alpha1.BGPSessionStatusStatus, starting bool) v1alpha1.BGPSessionStatusStatus {
 	want := s.status
 	if told == nil {
@@ -186,6 +186,10 @@ func (s session) settle(told *v1alpha1.BGPSessionStatusStatus, starting bool) v1
 	}
 	if want.LastDown == nil {
 		want.LastDown = told.LastDown
+	}
+	if trying(told.State) && trying(want.State) && (want.Reason == "" || want.Reason == string(reason.SessionStarting)) {
+		// One more attempt does not tell why the last one failed.
+		want.Reason, want.Message = told.Reason, told.Message
 	}
 	if !starting {
 		return want
