@@ -122,6 +122,21 @@ func (r report) pathAttributes(ad *BGPAdvertisement, spec *v1beta1.BGPAdvertisem
 	return ok
 }
 
+// maxOctets is what the communities of an advertisement may take of a message,
+// which has 4096 octets (RFC 4271, section 4.1). It leaves room for those that
+// a Service adds, and for everything else.
+const maxOctets = 3072
+
+// octets is how much room the communities take in a message.
+func octets(list []Community) int {
+	size := map[CommunityKind]int{StandardCommunity: 4, LargeCommunity: 12, ExtendedCommunity: 8}
+	n := 0
+	for _, c := range list {
+		n += size[c.Kind]
+	}
+	return n
+}
+
 // resolveCommunities fills the communities of ad. It returns false when one of
 // them can never mean anything.
 func (r report) resolveCommunities(ad *BGPAdvertisement, refs []v1beta1.CommunityRef, names map[string]Community) bool {
@@ -149,6 +164,11 @@ func (r report) resolveCommunities(ad *BGPAdvertisement, refs []v1beta1.Communit
 	}
 	slices.SortFunc(ad.Communities, Community.Compare)
 	ad.Communities = slices.Compact(ad.Communities)
+	if n := octets(ad.Communities); n > maxOctets {
+		r.errorf("spec.communities", "the communities take %d octets of a BGP message: expected at most %d (%d standard, or %d large ones)",
+			n, maxOctets, maxOctets/4, maxOctets/12)
+		ok = false
+	}
 	slices.Sort(ad.UnknownCommunities)
 	return ok
 }

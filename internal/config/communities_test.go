@@ -2,12 +2,14 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/config"
 )
 
@@ -121,6 +123,33 @@ func TestCommunityTextIsReversible(t *testing.T) {
 			t.Fatalf("%#v writes %q, which reads %#v, %v", c, c, again, err)
 		}
 	})
+}
+
+// What does not fit into a message could not be announced, and would take the
+// session down in the attempt.
+func TestCommunitiesFitIntoAMessage(t *testing.T) {
+	for _, tc := range []struct {
+		name, format string
+		fit          int
+	}{
+		{"standard", "64512:%d", 768},
+		{"large", "large:64512:1:%d", 256},
+		{"extended", "rt:64512:%d", 384},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, n := range []int{tc.fit, tc.fit + 1} {
+				var ad v1beta1.BGPAdvertisement
+				ad.Name = "ad"
+				for i := range n {
+					ad.Spec.Communities = append(ad.Spec.Communities, v1beta1.CommunityRef(fmt.Sprintf(tc.format, i)))
+				}
+				s, problems := config.Compile(config.Objects{BGPAdvertisements: []v1beta1.BGPAdvertisement{ad}})
+				if fits := n == tc.fit; fits != (len(s.BGPAdvertisements) == 1) || fits != (len(problems) == 0) {
+					t.Errorf("%d communities: %d advertisements, problems %v", n, len(s.BGPAdvertisements), problems)
+				}
+			}
+		})
+	}
 }
 
 // FuzzCommunity feeds what users write for a community.

@@ -313,8 +313,15 @@ func checkPromises(t interface{ Fatalf(string, ...any) }, s *config.Snapshot) {
 			}
 		}
 	}
-	for _, p := range s.Peers {
+	for i, p := range s.Peers {
 		checkPeer(t, p)
+		for _, q := range s.Peers[i+1:] {
+			everywhere := len(p.NodeSelectors) == 0 && len(q.NodeSelectors) == 0
+			inPrefix := p.Prefix.Contains(q.Address) || q.Prefix.Contains(p.Address) || p.Prefix.Overlaps(q.Prefix)
+			if everywhere && p.VRF == q.VRF && inPrefix {
+				t.Fatalf("a neighbour could be of peer %s and of peer %s", p.Name, q.Name)
+			}
+		}
 	}
 	for _, p := range s.BFDProfiles {
 		for _, d := range []time.Duration{p.ReceiveInterval, p.TransmitInterval, p.EchoInterval} {

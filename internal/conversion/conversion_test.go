@@ -2,6 +2,7 @@ package conversion_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -253,6 +254,34 @@ func TestV1beta2SurvivesV1beta1(t *testing.T) {
 			t.Fatalf("lost on the way (-before +after):\n%s", diff)
 		}
 	})
+}
+
+// Every field of v1beta2 survives, also one that only tomorrow's has.
+func TestEveryFieldOfV1beta2Survives(t *testing.T) {
+	kind := reflect.TypeFor[v1beta2.BGPPeerSpec]()
+	for i := range kind.NumField() {
+		in := &v1beta2.BGPPeer{TypeMeta: metav1.TypeMeta{APIVersion: "metallb.io/v1beta2", Kind: "BGPPeer"}}
+		switch field := reflect.ValueOf(&in.Spec).Elem().Field(i); field.Kind() {
+		case reflect.Bool:
+			field.SetBool(true)
+		case reflect.String:
+			field.SetString("x")
+		case reflect.Uint16, reflect.Uint32:
+			field.SetUint(7)
+		case reflect.Pointer:
+			field.Set(reflect.ValueOf(&metav1.Duration{Duration: time.Second}))
+		case reflect.Slice:
+			field.Set(reflect.ValueOf([]v1beta1.LabelSelector{{MatchLabels: map[string]string{"a": "b"}}}))
+		case reflect.Struct:
+			field.Set(reflect.ValueOf(v1beta2.SecretReference{Name: "x"}))
+		default:
+			t.Fatalf("this test does not know how to change %s: teach it", kind.Field(i).Name)
+		}
+		out := conversion.ToV1beta2(conversion.ToV1beta1(in))
+		if diff := cmp.Diff(in, out); diff != "" {
+			t.Errorf("%s is lost (-before +after):\n%s", kind.Field(i).Name, diff)
+		}
+	}
 }
 
 // Up and down again gives what was written in v1beta1.
