@@ -2,27 +2,47 @@ package reason
 
 // Reasons of BGP and BFD sessions: why one is not there, or not as asked.
 const (
-	SecretMissing           Reason = "SecretMissing"
-	SecretInvalid           Reason = "SecretInvalid"
-	BFDProfilesDiffer       Reason = "BFDProfilesDiffer"
-	BFDNeverUp              Reason = "BFDNeverUp"
-	BFDDetectionTimeExpired Reason = "BFDDetectionTimeExpired"
-	BFDEchoFailed           Reason = "BFDEchoFailed"
-	BFDNeighborSignaledDown Reason = "BFDNeighborSignaledDown"
-	BFDAdminDown            Reason = "BFDAdminDown"
-	BFDPortInUse            Reason = "BFDPortInUse"
-	BFDSocketFailed         Reason = "BFDSocketFailed"
+	SecretMissing        Reason = "SecretMissing"
+	SecretInvalid        Reason = "SecretInvalid"
+	BFDProfilesDiffer    Reason = "BFDProfilesDiffer"
+	SessionStarting      Reason = "SessionStarting"
+	PeerAwaited          Reason = "PeerAwaited"
+	PeerRefuses          Reason = "PeerRefuses"
+	PeerUnreachable      Reason = "PeerUnreachable"
+	PeerSilent           Reason = "PeerSilent"
+	PeerASNDiffers       Reason = "PeerASNDiffers"
+	PeerNotification     Reason = "PeerNotification"
+	PeerMessageInvalid   Reason = "PeerMessageInvalid"
+	PeerHungUp           Reason = "PeerHungUp"
+	PeerInterfaceMissing Reason = "PeerInterfaceMissing"
+	SourceAddressMissing Reason = "SourceAddressMissing"
+	NeighborUnknown      Reason = "NeighborUnknown"
+	HoldTimerExpired     Reason = "HoldTimerExpired"
+	BFDSaysDown          Reason = "BFDSaysDown"
+	SessionStopped       Reason = "SessionStopped"
+	PortTaken            Reason = "PortTaken"
+	BGPFailed            Reason = "BGPFailed"
 )
 
 var session = []Entry{
 	{SecretMissing, "The Secret that the object names does not exist in Herald's namespace.", "Create the Secret, of type kubernetes.io/basic-auth with the key password, or correct its name."},
 	{SecretInvalid, "The Secret that the object names holds no usable key.", "Use a Secret of type kubernetes.io/basic-auth with the key password: up to 80 bytes for BGP, up to 20 for BFD."},
 	{BFDProfilesDiffer, "Two BGPPeers share one BFD session and ask for different parameters; the faster ones apply.", "Give both peers the same bfdProfile."},
-	{BFDNeverUp, "The BFD session has not been up yet, so it says nothing of the peer.", "Configure BFD for this node's address on the peer, with the same kind (single hop or multihop) and key, and let UDP port 3784 or 4784 through."},
-	{BFDDetectionTimeExpired, "Nothing was heard of the peer for the detection time of the BFD session.", "Check the peer and the way to it; if it was there, use longer intervals."},
-	{BFDEchoFailed, "The BFD echo packets did not come back from the peer.", "Check the peer and the way to it, and that it forwards packets back to where they came from."},
-	{BFDNeighborSignaledDown, "The peer took the BFD session down.", "Read the message and the peer's log: most often it heard nothing of this node."},
-	{BFDAdminDown, "The peer switched BFD off for this session, which is no failure.", "Nothing, or switch it on again on the peer."},
-	{BFDPortInUse, "Another program on the node has the UDP port of BFD, so no BFD session can run.", "Stop BFD in that program (a routing daemon or a network plug-in), or remove bfdProfile from the BGPPeers of this node."},
-	{BFDSocketFailed, "The node cannot send BFD packets to the peer.", "Read the message: most often there is no route to the peer, or the source address or the interface does not exist."},
+	{SessionStarting, "The session is being set up.", ""},
+	{PeerAwaited, "The peer is passive or dynamic here, and has not dialled yet.", "See that the router dials this node on TCP port 179, from the peer's address or prefix."},
+	{PeerRefuses, "The peer's address refuses TCP connections to the BGP port.", "Start BGP on the router, or correct peerAddress and peerPort."},
+	{PeerUnreachable, "The network says that there is no way to the peer.", "Check the node's routes and interfaces; a peer of another AS that is several hops away needs ebgpMultiHop."},
+	{PeerSilent, "The peer does not answer.", "Check that the router knows this node as a neighbour, that both have the same password, and that no filter drops TCP port 179."},
+	{PeerASNDiffers, "The peer belongs to another AS than configured.", "Correct peerASN or dynamicASN, or the router's configuration."},
+	{PeerNotification, "The peer ended or refused the session with a NOTIFICATION.", "Read the message: it is the router's own word."},
+	{PeerMessageInvalid, "The peer sent what BGP does not allow, and the session was ended for it.", "Look for a software error of the router."},
+	{PeerHungUp, "The peer closed the connection without a NOTIFICATION.", "Read the router's log: often it does not know this node as a neighbour."},
+	{PeerInterfaceMissing, "The node does not have the interface or VRF device that the BGPPeer names.", "Correct interface or vrf of the BGPPeer, or restrict it by nodeSelectors."},
+	{SourceAddressMissing, "The node does not have the sourceAddress of the BGPPeer.", "Correct sourceAddress, or restrict the BGPPeer by nodeSelectors."},
+	{NeighborUnknown, "No router, or more than one, was found on the interface of an unnumbered peer.", "Let exactly one router on the link send router advertisements."},
+	{HoldTimerExpired, "The peer was silent for longer than the hold time.", "Check the path to the peer and the router's load."},
+	{BFDSaysDown, "BFD says that the peer is not reachable; the session waits until it is.", "Check the path to the peer."},
+	{SessionStopped, "The session was ended by this node.", ""},
+	{PortTaken, "A passive peer needs TCP port 179, and another program of the node listens there.", "Move the other BGP daemon to another port or address, or let Herald dial: remove passive."},
+	{BGPFailed, "The BGP engine failed.", "Read the speaker's log."},
 }
