@@ -41,7 +41,7 @@ type chancesKey struct {
 type chances struct {
 	families families
 	// bars says why a node does not advertise, "" if it may; whats says more
-	// about it or, if it may, is the whole sentence on that.
+	// about it or, if it may and there are peers, is the whole sentence on that.
 	bars  []reason.Reason
 	whats []string
 	// ads are, by node, those that contribute; peers are the names of those
@@ -201,20 +201,39 @@ func (c *Cluster) judgeBGP(ch *chances, i int, pool *config.Pool, ads []*config.
 	}
 }
 
-// hear fills in which peers of node i hear of the advertisements.
+// hear fills in which peers of node i hear of the advertisements, and a
+// sentence on those that do or the reason why none does.
 func (c *Cluster) hear(ch *chances, i int) {
 	var heard families
+	var deaf []string
 	for _, p := range c.bgp.peers[i] {
-		if carried(p)&ch.families != 0 && slices.ContainsFunc(ch.ads[i], func(ad *config.BGPAdvertisement) bool { return addressed(ad, p) }) {
-			ch.peers[i] = append(ch.peers[i], p.Name)
-			heard |= carried(p)
+		if !slices.ContainsFunc(ch.ads[i], func(ad *config.BGPAdvertisement) bool { return addressed(ad, p) }) {
+			continue
 		}
+		if carried(p)&ch.families == 0 {
+			deaf = append(deaf, p.Name)
+			continue
+		}
+		ch.peers[i] = append(ch.peers[i], p.Name)
+		heard |= carried(p)
 	}
-	what := strings.Join(ch.peers[i], ", ")
-	if deaf := ch.families &^ heard; deaf != 0 {
-		what += "; " + deaf.String() + " to none"
+	switch missing := ch.families &^ heard; {
+	case len(c.bgp.peers[i]) == 0:
+		ch.whats[i] = "no BGPPeer selects the node"
+	case heard == 0 && len(deaf) > 0:
+		ch.whats[i] = "no " + missing.String() + " to " + strings.Join(deaf, ", ")
+	case heard == 0:
+		var names []string
+		for _, ad := range ch.ads[i] {
+			names = append(names, ad.Peers...)
+		}
+		slices.Sort(names)
+		ch.whats[i] = strings.Join(slices.Compact(names), ", ")
+	case missing != 0:
+		ch.whats[i] = message(reason.Advertised, strings.Join(ch.peers[i], ", ")+"; "+missing.String()+" to none")
+	default:
+		ch.whats[i] = message(reason.Advertised, strings.Join(ch.peers[i], ", "))
 	}
-	ch.whats[i] = message(reason.Advertised, what)
 }
 
 // addressed tells whether an advertisement is for a peer.
@@ -243,7 +262,7 @@ func (b *Ballot) barredBGP(k, i int) (bar reason.Reason, what string) {
 	case s.Local && s.Endpoints.Nodes[b.cluster.nodes[i].name] == 0:
 		return reason.NoLocalEndpoints, ""
 	case len(st.chances.peers[i]) == 0:
-		return reason.NoPeer, ""
+		return reason.NoPeer, st.chances.whats[i]
 	}
 	return "", ""
 }
