@@ -25,13 +25,13 @@ type Entry struct {
 // All returns every reason, those of the assignment first, in the order of the
 // documentation.
 func All() []Entry {
-	return slices.Concat(assignment, announcement, session)
+	return slices.Concat(assignment, announcement, session, bfd)
 }
 
 // Sentence returns what r means, or "" for a reason that is not in the
 // catalogue (a programming error that the package's test finds).
 func (r Reason) Sentence() string {
-	for _, list := range [][]Entry{assignment, announcement, session} {
+	for _, list := range [][]Entry{assignment, announcement, session, bfd} {
 		for i := range list {
 			if list[i].Reason == r {
 				return list[i].Sentence
