@@ -247,7 +247,14 @@ func TestKubeWatches(t *testing.T) {
 	informer(st).Delete(st)
 	cs := &v1beta1.ConfigurationState{ObjectMeta: metav1.ObjectMeta{Name: "speaker-node-a"}}
 	informer(cs).Update(cs, cs)
-	want := []string{"service web", "service web", "status l2-1 gone=false", "status l2-1 gone=true", "state speaker-node-a gone=false"}
+	bgp := &v1beta1.ServiceBGPStatus{ObjectMeta: metav1.ObjectMeta{Name: "bgp-1"}}
+	informer(bgp).Add(bgp)
+	informer(bgp).Delete(bgp)
+	session := &v1alpha1.BGPSessionStatus{ObjectMeta: metav1.ObjectMeta{Name: "bgp-2"}}
+	informer(session).Update(session, session)
+	informer(session).Delete(session)
+	want := []string{"service web", "service web", "status l2-1 gone=false", "status l2-1 gone=true", "state speaker-node-a gone=false",
+		"bgp status bgp-1 gone=false", "bgp status bgp-1 gone=true", "session bgp-2 gone=false", "session bgp-2 gone=true"}
 	if diff := cmp.Diff(want, to.lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
