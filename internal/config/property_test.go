@@ -51,9 +51,7 @@ func drawObjects(t *rapid.T) config.Objects {
 		ad := v1beta1.BGPAdvertisement{ObjectMeta: drawMeta(t, "bgp", i)}
 		ad.Spec.AggregationLength = new(rapid.SampledFrom([]int32{24, 31, 32, 33}).Draw(t, "length"))
 		drawAttributes(t, &ad.Spec)
-		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]v1beta1.ServiceAttribute{"med", "localPref", "x"}), 0, 2).Draw(t, "attributes") {
-			ad.Spec.ServiceAttributes = append(ad.Spec.ServiceAttributes, name)
-		}
+		ad.Spec.ServiceAttributes = rapid.SliceOfN(rapid.SampledFrom([]v1beta1.ServiceAttribute{"med", "localPref", "x"}), 0, 2).Draw(t, "attributes")
 		ad.Spec.IPAddressPools = drawNames(t, "pool")
 		ad.Spec.Peers = drawNames(t, "peer")
 		ad.Spec.NodeSelectors = drawSelectors(t)
