@@ -47,6 +47,15 @@ func drawObjects(t *rapid.T) config.Objects {
 		ad.Spec.Interfaces = drawNames(t, "eth")
 		o.L2Advertisements = append(o.L2Advertisements, ad)
 	}
+	drawBGP(t, &o)
+	for i := range rapid.IntRange(0, 3).Draw(t, "nodes") {
+		o.Nodes = append(o.Nodes, config.Node{Name: fmt.Sprintf("node%d", i), Labels: map[string]string{"tier": fmt.Sprint(i)}})
+	}
+	return o
+}
+
+// drawBGP draws the objects of BGP and BFD.
+func drawBGP(t *rapid.T, o *config.Objects) {
 	for i := range rapid.IntRange(0, 4).Draw(t, "bgp") {
 		ad := v1beta1.BGPAdvertisement{ObjectMeta: drawMeta(t, "bgp", i)}
 		ad.Spec.AggregationLength = new(rapid.SampledFrom([]int32{24, 31, 32, 33}).Draw(t, "length"))
@@ -99,10 +108,6 @@ func drawObjects(t *rapid.T) config.Objects {
 		}
 		o.Communities = append(o.Communities, c)
 	}
-	for i := range rapid.IntRange(0, 3).Draw(t, "nodes") {
-		o.Nodes = append(o.Nodes, config.Node{Name: fmt.Sprintf("node%d", i), Labels: map[string]string{"tier": fmt.Sprint(i)}})
-	}
-	return o
 }
 
 func drawMeta(t *rapid.T, kind string, i int) metav1.ObjectMeta {
