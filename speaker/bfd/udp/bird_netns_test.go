@@ -22,12 +22,11 @@ func birdBFD(neighbor, options string, interval time.Duration) string {
 	return fmt.Sprintf(`router id 10.7.0.2;
 protocol device { }
 protocol bfd {
-  accept %s;
   interface "*" { interval %d ms; idle tx interval 1 s; multiplier 3; %s };
   multihop { interval %d ms; multiplier 3; };
   neighbor %s;
 }
-`, "ipv4 direct; accept ipv6 direct", interval.Milliseconds(), options, interval.Milliseconds(), neighbor)
+`, interval.Milliseconds(), options, interval.Milliseconds(), neighbor)
 }
 
 var birdStates = regexp.MustCompile(`(?m)^(\S+)\s+(\S+)\s+(Up|Down|Init|AdminDown)\s`)
@@ -56,13 +55,12 @@ func TestNetnsBIRD(t *testing.T) {
 		for _, interval := range []time.Duration{50 * ms, 100 * ms, 300 * ms} {
 			t.Run(fmt.Sprintf("%s at %s", kind.name, interval), func(t *testing.T) {
 				p := newPair(t)
-				config := birdBFD(kind.neighbor, "", interval)
-				if kind.key.Multihop {
-					config = strings.Replace(config, "accept ipv4 direct; accept ipv6 direct;", "", 1)
-				}
-				bird := router.BIRD(t, p.peer, config)
+				bird := router.BIRD(t, p.peer, birdBFD(kind.neighbor, "", interval))
 				r := runRoom(t)
-				r.Set(desired.BFD{kind.key: every(interval)})
+				params := every(interval)
+				// BIRD sends the packets of multihop sessions with a TTL of 64.
+				params.MinimumTTL = 64
+				r.Set(desired.BFD{kind.key: params})
 				up := r.awaitState(t, kind.key, bfd.Up)
 				netns.Wait(t, soon, "BIRD says Up and the intervals are agreed", func() bool {
 					o := r.Observed()[kind.key]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -47,6 +48,8 @@ type reader struct {
 	read func(uintptr)
 	n    int
 	err  error
+	// closed is set before the file is closed.
+	closed atomic.Bool
 	// empty is when the socket was last seen empty: what is in it now has
 	// arrived since.
 	empty time.Time
@@ -76,14 +79,17 @@ func (r *reader) Await(ready func()) error {
 		ready()
 		return false
 	})
-	if isClosed(err) {
+	if r.closed.Load() {
 		return nil
 	}
 	return err
 }
 
 // Close implements inlet.
-func (r *reader) Close() error { return r.file.Close() }
+func (r *reader) Close() error {
+	r.closed.Store(true)
+	return r.file.Close()
+}
 
 // Drops implements inlet.
 func (r *reader) Drops() uint32 {
@@ -114,7 +120,7 @@ func (r *reader) receive(fd uintptr) {
 func (r *reader) Drain(handle func(*datagram)) error {
 	for {
 		if err := r.raw.Control(r.read); err != nil {
-			if isClosed(err) {
+			if r.closed.Load() {
 				return nil
 			}
 			return err

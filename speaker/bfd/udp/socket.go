@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -269,6 +268,3 @@ func (system) Loops(index int, v6 bool) bool {
 	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 	return err == nil && n > 0
 }
-
-// isClosed tells the end of a socket from its troubles.
-func isClosed(err error) bool { return errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EBADF) }
