@@ -100,12 +100,12 @@ func BenchmarkFull(b *testing.B) {
 	})
 }
 
-// speaking fills an index with Services of policy Local, one address and so one
-// route each, that are advertised to two peers.
-func speaking(routes int) *index.Index {
+// speaking fills an index with Services of policy Local, one address each, that
+// are advertised to two peers in prefixes of that many bits.
+func speaking(services, bits int) *index.Index {
 	x := index.New(nodeName(1), false)
 	x.SetSynced(true)
-	ad := &config.BGPAdvertisement{Name: "all", AggregationLength: 32, AggregationLengthV6: 128, LocalPref: 200}
+	ad := &config.BGPAdvertisement{Name: "all", AggregationLength: bits, AggregationLengthV6: 128, LocalPref: 200, WeightByEndpoints: true}
 	var peers []*config.Peer
 	for i := range 2 {
 		peers = append(peers, &config.Peer{Name: fmt.Sprintf("tor-%d", i), Address: netip.AddrFrom4([4]byte{172, 16, 0, byte(i)})})
@@ -120,7 +120,7 @@ func speaking(routes int) *index.Index {
 	}
 	x.SetMembers(ring(100))
 	x.SetReady(true)
-	for i := range routes {
+	for i := range services {
 		x.Set(localAt(i, 1))
 	}
 	return x
@@ -133,11 +133,12 @@ func localAt(i, endpoints int) plan.Service {
 }
 
 // BenchmarkBGPEvent is one Service that loses or gains its local endpoint, from
-// the event to the delta that the BGP room gets: one prefix, two peers.
+// the event to the delta that the BGP room gets: one prefix, two peers. In an
+// aggregate of many it changes the weight.
 func BenchmarkBGPEvent(b *testing.B) {
 	for _, routes := range []int{100, 10_000} {
 		b.Run(fmt.Sprintf("routes=%d", routes), func(b *testing.B) {
-			x := speaking(routes)
+			x := speaking(routes, 32)
 			x.Flush()
 			changed := []plan.Service{localAt(42, 0), localAt(42, 1)}
 			b.ReportAllocs()
@@ -149,6 +150,18 @@ func BenchmarkBGPEvent(b *testing.B) {
 			}
 		})
 	}
+	b.Run("aggregate=10000", func(b *testing.B) {
+		x := speaking(10_000, 8)
+		x.Flush()
+		changed := []plan.Service{localAt(42, 0), localAt(42, 1)}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			x.Set(changed[i%2])
+			if c := x.Flush().BGP; len(c["tor-0"].Announce) != 1 {
+				b.Fatalf("the event changed %v", c)
+			}
+		}
+	})
 }
 
 // BenchmarkBGPFull is the first flush of 10,000 Services, and the one after a
@@ -157,7 +170,7 @@ func BenchmarkBGPFull(b *testing.B) {
 	b.Run("cold", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			x := speaking(10_000)
+			x := speaking(10_000, 32)
 			b.StartTimer()
 			if n := len(x.Flush().BGP["tor-1"].Announce); n != 10_000 {
 				b.Fatalf("%d routes", n)
@@ -165,7 +178,7 @@ func BenchmarkBGPFull(b *testing.B) {
 		}
 	})
 	b.Run("warm", func(b *testing.B) {
-		x := speaking(10_000)
+		x := speaking(10_000, 32)
 		x.Flush()
 		for i := 0; b.Loop(); i++ {
 			x.SetMembers(ring(100 - (i+1)%2))

@@ -9,9 +9,8 @@ import (
 	"github.com/heraldlb/herald/speaker/plan"
 )
 
-// routes keep what the peers are told, by prefix. Its cost for an event is that
-// of the prefixes of one Service; an aggregate costs a look at each Service in
-// it.
+// routes keep what the peers are told, by prefix. An event costs what the
+// prefixes of one Service cost, and these what their bunches cost.
 type routes struct {
 	prefixes map[netip.Prefix]*route
 	dirty    []*route
@@ -25,16 +24,10 @@ type routes struct {
 
 // route is one prefix.
 type route struct {
-	prefix netip.Prefix
-	claims []claim
-	told   []plan.Told // in the order of peers
-	dirty  bool
-}
-
-// claim is one Service that a prefix is advertised for.
-type claim struct {
-	by    *entry
-	offer plan.Offer
+	prefix  netip.Prefix
+	bunches []bunch     // none once nobody offers it
+	told    []plan.Told // in the order of peers
+	dirty   bool
 }
 
 // holding counts the routes that have the same attributes.
@@ -55,7 +48,7 @@ func (r *routes) claim(e *entry, offers []plan.Offer) {
 	}
 	for _, o := range e.offers {
 		at := r.prefixes[o.Prefix]
-		at.claims = slices.DeleteFunc(at.claims, func(c claim) bool { return c.by == e })
+		at.bunches = leave(at.bunches, e)
 		r.touch(at)
 	}
 	for _, o := range offers {
@@ -64,7 +57,7 @@ func (r *routes) claim(e *entry, offers []plan.Offer) {
 			at = &route{prefix: o.Prefix}
 			r.prefixes[o.Prefix] = at
 		}
-		at.claims = append(at.claims, claim{e, o})
+		at.bunches = join(at.bunches, e, o)
 		r.touch(at)
 	}
 	e.offers, e.born = append(e.offers[:0], offers...), e.service.Created
@@ -77,19 +70,19 @@ func (r *routes) touch(at *route) {
 	}
 }
 
-// flush decides again on the prefixes whose claims have changed, and returns
+// flush decides again on the prefixes that somebody began or ceased to offer, and returns
 // what is different now.
 func (r *routes) flush() desired.BGPChange {
 	var change desired.BGPChange
 	for _, at := range r.dirty {
 		at.dirty = false
 		r.claims = r.claims[:0]
-		for _, c := range at.claims {
-			r.claims = append(r.claims, plan.Claim{Service: c.by.service.Service, Offer: c.offer})
+		for i := range at.bunches {
+			r.claims = append(r.claims, at.bunches[i].claim(len(at.bunches) == 1))
 		}
 		r.told = plan.Merge(r.told[:0], r.claims)
 		change = r.replace(change, at)
-		if len(at.claims) == 0 {
+		if len(at.bunches) == 0 {
 			delete(r.prefixes, at.prefix)
 		}
 	}

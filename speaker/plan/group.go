@@ -43,6 +43,9 @@ func older(a, b *service.Service) int {
 	)
 }
 
+// Older tells whether a is older than b.
+func Older(a, b *service.Service) bool { return older(a, b) < 0 }
+
 // Groups splits Services into their sharing groups. Neither the order of the
 // input nor that of the result has a meaning.
 func Groups(services []Service) []Group {

@@ -32,14 +32,19 @@ type term struct {
 // immutable.
 type Offer struct {
 	Prefix netip.Prefix
+	// Weight is the number of endpoints on the node, 0 if nobody wants to know.
+	Weight int
 	terms  []term
-	// weight is the number of endpoints on the node, 0 if nobody wants to know.
-	weight int
 }
 
 // Equal tells whether both say the same.
 func (o Offer) Equal(p Offer) bool {
-	if o.Prefix != p.Prefix || o.weight != p.weight || len(o.terms) != len(p.terms) {
+	return o.Prefix == p.Prefix && o.Weight == p.Weight && o.Alike(p)
+}
+
+// Alike tells whether both say the same, the prefix and the weight aside.
+func (o Offer) Alike(p Offer) bool {
+	if len(o.terms) != len(p.terms) {
 		return false
 	}
 	return len(o.terms) == 0 || &o.terms[0] == &p.terms[0] || slices.EqualFunc(o.terms, p.terms, func(a, b term) bool {
@@ -75,7 +80,7 @@ func (b *Ballot) Offers(to []Offer, k int, node string) []Offer {
 			if t.weighs && s.Local {
 				// With policy Cluster every node spreads over all endpoints, so that
 				// those of its own say nothing of its share.
-				o.weight = s.Endpoints.Nodes[node]
+				o.Weight = s.Endpoints.Nodes[node]
 			}
 			to = append(to, o)
 		}
@@ -227,7 +232,8 @@ func uniteCommunities(a, b []config.Community) []config.Community {
 	return slices.Compact(both)
 }
 
-// A Claim is an Offer and the Service that makes it.
+// A Claim is an Offer and the Service that makes it; or the Offer of Services
+// that offer the same, the oldest of them, and the sum of their weights.
 type Claim struct {
 	*service.Service
 	Offer
@@ -246,7 +252,7 @@ type Told struct {
 func Merge(to []Told, claims []Claim) []Told {
 	if len(claims) == 1 {
 		for _, t := range claims[0].terms {
-			to = append(to, Told{t.peer, t.with(claims[0].weight)})
+			to = append(to, Told{t.peer, t.with(claims[0].Weight)})
 		}
 		return to
 	}
@@ -266,7 +272,7 @@ func Merge(to []Told, claims []Claim) []Told {
 			}
 			s := &sums[i]
 			if t.weighs {
-				s.weight += c.weight
+				s.weight += c.Weight
 			}
 			if s.attributes == t.attributes {
 				if older(c.Service, s.oldest) < 0 {
