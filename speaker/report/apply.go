@@ -172,4 +172,3 @@ func (r *Reporter) write(ctx context.Context, what string, do func() error, fine
 	}
 	return nil
 }
-

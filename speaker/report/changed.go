@@ -130,4 +130,3 @@ func (r *Reporter) Reconsider() {
 // contested tries again to have the last word on key, the later the more often
 // somebody overruled it.
 func (r *Reporter) contested(key service.Key) { r.queue.AddAfter(key, r.contests.When(key)) }
-

@@ -34,7 +34,7 @@ type fakeCluster struct {
 	statuses map[string]*v1beta1.ServiceL2Status
 	bgp      map[string]*v1beta1.ServiceBGPStatus
 	sessions map[string]*v1alpha1.BGPSessionStatus
-	nodes    []string // those that the cluster has; nil for all
+	has      []string // the nodes of the cluster
 	states   map[string]*v1beta1.ConfigurationState
 	owners   map[string]types.UID
 	// log has one line for each write.
@@ -355,6 +355,7 @@ type running struct {
 	*Reporter
 	reg     *prometheus.Registry
 	isFirst *atomic.Bool
+	alive   *atomic.Pointer[[]string] // nil while it cannot be known
 	stop    func()
 }
 
@@ -367,8 +368,14 @@ func (c *fakeCluster) start(t *testing.T, node, owner string, first bool) *runni
 	reg := prometheus.NewPedanticRegistry()
 	isFirst := &atomic.Bool{}
 	isFirst.Store(first)
-	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: isFirst.Load}, c)
-	return &running{Reporter: r, reg: reg, isFirst: isFirst, stop: runUntil(t, r)}
+	alive := &atomic.Pointer[[]string]{}
+	r := newReporter(Config{Node: node, Pod: "speaker-" + node, Namespace: "herald", Metrics: reg, First: isFirst.Load, Alive: func() ([]string, bool) {
+		if nodes := alive.Load(); nodes != nil {
+			return *nodes, true
+		}
+		return nil, false
+	}}, c)
+	return &running{Reporter: r, reg: reg, isFirst: isFirst, alive: alive, stop: runUntil(t, r)}
 }
 
 // runUntil runs a Reporter until the returned function is called, or the test ends.

@@ -167,16 +167,20 @@ func (c *fakeCluster) peerEvent(_ context.Context, peer string, n note) error {
 	return c.write("event BGPPeer %s %s: %s", peer, n.reason, n.text)
 }
 
-func (c *fakeCluster) strandedSessions(context.Context) ([]metav1.ObjectMeta, error) {
+func (c *fakeCluster) allSessions(context.Context) ([]metav1.ObjectMeta, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var stranded []metav1.ObjectMeta
+	var all []metav1.ObjectMeta
 	for _, s := range c.sessions {
-		if c.nodes != nil && !slices.Contains(c.nodes, s.Labels[labelNode]) {
-			stranded = append(stranded, s.ObjectMeta)
-		}
+		all = append(all, s.ObjectMeta)
 	}
-	return stranded, nil
+	return all, nil
+}
+
+func (c *fakeCluster) nodes(context.Context) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.has), nil
 }
 
 // session returns the BGPSessionStatus of a node and a peer.

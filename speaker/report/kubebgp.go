@@ -64,29 +64,31 @@ func (k *kube) peerEvent(ctx context.Context, peer string, n note) error {
 // maxEventName leaves room for what makes an event's name unique.
 const maxEventName = 200
 
-// strandedSessions asks the API server: the cache holds this node's only.
-func (k *kube) strandedSessions(ctx context.Context) ([]metav1.ObjectMeta, error) {
-	var nodes corev1.NodeList
-	if err := k.client.List(ctx, &nodes); err != nil {
-		return nil, fmt.Errorf("list the nodes: %w", err)
-	}
-	if len(nodes.Items) == 0 {
-		return nil, errors.New("no node is known, not even this one")
-	}
-	here := map[string]bool{}
-	for i := range nodes.Items {
-		here[labelValue(nodes.Items[i].Name)] = true
-	}
-	all := metav1.PartialObjectMetadataList{}
-	all.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BGPSessionStatusList"))
-	if err := k.reader.List(ctx, &all, client.InNamespace(k.namespace)); err != nil {
+// allSessions asks the API server: the cache holds this node's only.
+func (k *kube) allSessions(ctx context.Context) ([]metav1.ObjectMeta, error) {
+	list := metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("BGPSessionStatusList"))
+	if err := k.reader.List(ctx, &list, client.InNamespace(k.namespace)); err != nil {
 		return nil, fmt.Errorf("list the BGPSessionStatus objects: %w", err)
 	}
-	var stranded []metav1.ObjectMeta
-	for i := range all.Items {
-		if m := all.Items[i].ObjectMeta; !here[m.Labels[labelNode]] {
-			stranded = append(stranded, m)
-		}
+	all := make([]metav1.ObjectMeta, 0, len(list.Items))
+	for i := range list.Items {
+		all = append(all, list.Items[i].ObjectMeta)
 	}
-	return stranded, nil
+	return all, nil
+}
+
+func (k *kube) nodes(ctx context.Context) ([]string, error) {
+	var list corev1.NodeList
+	if err := k.client.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("list the nodes: %w", err)
+	}
+	if len(list.Items) == 0 {
+		return nil, errors.New("no node is known, not even this one")
+	}
+	all := make([]string, 0, len(list.Items))
+	for i := range list.Items {
+		all = append(all, list.Items[i].Name)
+	}
+	return all, nil
 }

@@ -129,20 +129,27 @@ func TestKubeWritesEventsOnPeers(t *testing.T) {
 func TestKubeFindsStrandedSessions(t *testing.T) {
 	long := strings.Repeat("very-long-node-name.", 12) + "example"
 	ctx := context.Background()
-	k := newKube(t)
-	if all, err := k.strandedSessions(ctx); err == nil {
-		t.Errorf("with no node at all: %v, want an error, lest everything is deleted", all)
+	if all, err := newKube(t).nodes(ctx); err == nil {
+		t.Errorf("no node at all: %v, want an error, lest everything is deleted", all)
 	}
-	k = newKube(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: long}})
+	k := newKube(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: long}})
 	for _, node := range []string{"node-a", long, "node-z"} {
 		i := identity{node: node, namespace: "herald", owner: me.owner}
 		if err := k.createSession(ctx, i.newSession(sessionName("tor1", node, ""), "tor1")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stranded, err := k.strandedSessions(ctx)
-	if err != nil || len(stranded) != 1 || stranded[0].Name != sessionName("tor1", "node-z", "") {
-		t.Errorf("stranded: %v (%v), want the object of node-z", stranded, err)
+	nodes, err := k.nodes(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := k.allSessions(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranded := sweeper{}.stranded(all, nodes, nodes, clock)
+	if len(all) != 3 || len(stranded) != 1 || stranded[0].Name != sessionName("tor1", "node-z", "") {
+		t.Errorf("of %d objects are stranded: %v, want the one of node-z", len(all), stranded)
 	}
 }
 

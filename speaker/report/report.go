@@ -64,8 +64,11 @@ type Config struct {
 	// Unreached says why no interface announces an address that this node was
 	// told to announce; "" if one does. Nil means that all do. See Reached.
 	Unreached func(netip.Addr) string
-	Logger    *slog.Logger
-	Metrics   prometheus.Registerer
+	// Alive returns the nodes whose speakers are alive, false if that cannot be
+	// known. Nil means that it never can.
+	Alive   func() (nodes []string, known bool)
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 // Reporter is the room. Its methods may be called from any goroutine, before,
@@ -84,6 +87,8 @@ type Reporter struct {
 	first    func() bool
 	// unreached is Config.Unreached.
 	unreached func(netip.Addr) string
+	// alive is Config.Alive.
+	alive func() ([]string, bool)
 
 	config chan struct{} // the configuration's problems, or their object, changed
 	reach  chan struct{} // what is announced may have changed
@@ -129,9 +134,10 @@ type cluster interface {
 	deleteSession(ctx context.Context, name string, uid types.UID) error
 	// peerEvent writes an event on a BGPPeer.
 	peerEvent(ctx context.Context, peer string, n note) error
-	// strandedSessions are the BGPSessionStatus objects of nodes that the
-	// cluster no longer has.
-	strandedSessions(ctx context.Context) ([]metav1.ObjectMeta, error)
+	// allSessions are the BGPSessionStatus objects of all nodes.
+	allSessions(ctx context.Context) ([]metav1.ObjectMeta, error)
+	// nodes are the names of the nodes that the cluster has, at least this one.
+	nodes(ctx context.Context) ([]string, error)
 
 	createState(ctx context.Context, s *v1beta1.ConfigurationState) error
 	setState(ctx context.Context, name string, s v1beta1.ConfigurationStateStatus) (version string, err error)
@@ -182,6 +188,9 @@ func newReporter(cfg Config, c cluster) *Reporter {
 	}
 	if r.unreached = cfg.Unreached; r.unreached == nil {
 		r.unreached = func(netip.Addr) string { return "" }
+	}
+	if r.alive = cfg.Alive; r.alive == nil {
+		r.alive = func() ([]string, bool) { return nil, false }
 	}
 	r.metrics = newMetrics(cfg.Metrics, r)
 	return r

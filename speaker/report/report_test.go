@@ -358,12 +358,19 @@ func TestMetrics(t *testing.T) {
 	if !slices.ContainsFunc(labelsOf(t, r, "metallb_speaker_announced"), func(l map[string]string) bool { return cmp.Equal(l, want) }) {
 		t.Errorf("no series %v in %v", want, labelsOf(t, r, "metallb_speaker_announced"))
 	}
-	r.Changed([]desired.Decision{notOwner(key, "node-b")}, nil)
+	bgp := told(key, "node-a", true, by("tor1", "node-a"))
+	bgp.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	r.Changed([]desired.Decision{bgp}, nil)
+	want["protocol"] = "bgp"
+	if all := labelsOf(t, r, "metallb_speaker_announced"); len(all) != 3 || !slices.ContainsFunc(all, func(l map[string]string) bool { return cmp.Equal(l, want) }) {
+		t.Errorf("no series %v beside those of layer 2 in %v", want, all)
+	}
+	r.Changed([]desired.Decision{notOwner(key, "node-b"), told(key, "node-a", true, by("tor1", "node-b"))}, nil)
 	if n := gaugeSeries(t, r, "metallb_speaker_announced"); n != 0 {
 		t.Errorf("%d series after the withdrawal", n)
 	}
-	if v := gauge(t, r, "metallb_k8s_client_updates_total"); v != 2 {
-		t.Errorf("%v updates, want 2", v)
+	if v := gauge(t, r, "metallb_k8s_client_updates_total"); v != 4 {
+		t.Errorf("%v updates, want 4", v)
 	}
 	if v := gauge(t, r, "metallb_k8s_client_config_loaded_bool"); v != 0 {
 		t.Errorf("loaded is %v before there is a configuration", v)

@@ -19,8 +19,6 @@ const (
 	// What an earlier life of this speaker told of its sessions stays as it is
 	// for this long: they are being established again.
 	startWithin = 10 * time.Second
-	// A node that leaves the cluster leaves its sessions' objects.
-	sweepEvery = 5 * time.Minute
 )
 
 // sessionMemory is what is known of the BGPSessionStatus objects of this node.

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -281,36 +282,53 @@ func TestDynamicNeighboursComeAndGo(t *testing.T) {
 	})
 }
 
-func TestTheFirstNodeSweepsSessionsOfNodesThatLeft(t *testing.T) {
+func TestTheFirstNodeSweepsSessionsOfSpeakersThatAreNoMore(t *testing.T) {
 	inTime(t, func(t *testing.T, c *fakeCluster, r *running) {
-		for i := range 3 {
+		r.isFirst.Store(false)
+		for i := range 4 {
 			other := c.start(t, fmt.Sprintf("node-%d", i), "ds-1", false)
 			after(c, other, time.Second, nil, up())
 			other.stop()
 		}
 		after(c, r, time.Minute, nil, up())
-		c.mu.Lock()
-		c.nodes = []string{"node-0", "node-a"}
-		c.mu.Unlock()
-		r.isFirst.Store(false)
-		time.Sleep(2 * sweepEvery)
-		synctest.Wait()
-		if n := count(c.writes(), "delete"); n != 0 {
-			t.Errorf("%d objects deleted by a node that is not the first", n)
+		left := func(what string, want ...string) {
+			t.Helper()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			var got []string
+			for _, s := range c.sessions {
+				got = append(got, s.Status.Node)
+			}
+			slices.Sort(got)
+			same(t, what, got, want...)
 		}
+		has := func(nodes ...string) {
+			c.mu.Lock()
+			c.has = nodes
+			c.mu.Unlock()
+		}
+		has("node-0", "node-1", "node-3", "node-a")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		left("who is not the first removes nothing", "node-0", "node-1", "node-2", "node-3", "node-a")
+
 		r.isFirst.Store(true)
 		r.BecameFirst()
 		synctest.Wait()
-		if n := count(c.writes(), "delete"); n != 2 {
-			t.Errorf("%d objects deleted, want the two of nodes that are gone", n)
-		}
-		c.mu.Lock()
-		c.nodes = []string{"node-a"}
-		c.mu.Unlock()
+		left("the node left the cluster: at once", "node-0", "node-1", "node-3", "node-a")
+		has("node-0", "node-1", "node-a")
 		time.Sleep(sweepEvery)
 		synctest.Wait()
-		if n := count(c.writes(), "delete"); n != 3 {
-			t.Errorf("%d objects deleted, want that of the next node too", n)
-		}
+		left("another node left: soon", "node-0", "node-1", "node-a")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		left("it cannot be known who is alive", "node-0", "node-1", "node-a")
+
+		r.alive.Store(&[]string{"node-a"})
+		time.Sleep(2 * sweepEvery)
+		r.alive.Store(&[]string{"node-0", "node-a"})
+		time.Sleep(deadAfter)
+		synctest.Wait()
+		left("node-0 was away for a moment, node-1 is dead", "node-0", "node-a")
 	})
 }
