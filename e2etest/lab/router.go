@@ -92,12 +92,8 @@ func (r *RunningRouter) Configure(ctx context.Context, text string) error {
 		return fmt.Errorf("write the configuration of %s: %w", r.Name, err)
 	}
 	if r.Kind == BIRD {
-		out, err := r.Birdc(ctx, "configure")
-		if err == nil && !strings.Contains(out, "Reconfigur") {
-			err = errors.New(strings.TrimSpace(out))
-		}
-		if err != nil {
-			return fmt.Errorf("configure %s: %w", r.Name, err)
+		if out, err := r.Birdc(ctx, "configure"); err != nil || !strings.Contains(out, "Reconfigur") {
+			return errors.Join(fmt.Errorf("configure %s: %s", r.Name, strings.TrimSpace(out)), err)
 		}
 		return nil
 	}

@@ -25,7 +25,6 @@ func frrText(o BGPOptions, r Router) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	line("frr defaults traditional")
-	line("hostname %s", r.Name)
 	line("router bgp %d", r.ASN)
 	line(" bgp router-id %s", r.ID)
 	line(" bgp log-neighbor-changes")
@@ -46,9 +45,6 @@ func frrText(o BGPOptions, r Router) string {
 		// IPv4 routes over an IPv6 session, RFC 8950.
 		line(" neighbor nodes capability extended-nexthop")
 		line(" bgp listen limit 500")
-		for _, p := range r.Ranges {
-			line(" bgp listen range %s peer-group nodes", p)
-		}
 	}
 	for _, n := range r.Neighbors {
 		line(" neighbor %s remote-as %d", n.Addr, n.ASN)
@@ -83,6 +79,11 @@ func frrText(o BGPOptions, r Router) string {
 		}
 		line(" exit-address-family")
 	}
+	// Last: bgpd takes one line after the other, and a node that is let in before
+	// the families are set up is thrown out at its first route.
+	for _, p := range r.Ranges {
+		line(" bgp listen range %s peer-group nodes", p)
+	}
 	line("exit")
 	return out.String()
 }
@@ -97,6 +98,13 @@ func (r Router) families() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// within reports whether a prefix is that of a segment the router is on.
+func (r Router) within(p netip.Prefix) bool {
+	return slices.ContainsFunc(r.Interfaces, func(i Interface) bool {
+		return slices.ContainsFunc(i.Prefixes, func(own netip.Prefix) bool { return own.Masked() == p })
+	})
 }
 
 // birdText is the configuration of a BIRD router.
@@ -138,7 +146,12 @@ func birdText(o BGPOptions, r Router) string {
 	}
 	for i, p := range r.Ranges {
 		line("protocol bgp nodes%d {", i)
-		line("  local as %d;%s", r.ASN, bfd)
+		if r.within(p) {
+			line("  local as %d; direct;%s", r.ASN, bfd)
+		} else {
+			// BFD over several hops wants to know the session's own address.
+			line("  local %s as %d; multihop;%s", r.Interfaces[0].Addr(p.Addr().Is6()), r.ASN, bfd)
+		}
 		line("  neighbor range %s as %d;", p, o.NodeASN)
 		line("  dynamic name \"node%s_\";", map[bool]string{false: "4", true: "6"}[p.Addr().Is6()])
 		line("  strict bind off;")
@@ -154,7 +167,7 @@ func birdText(o BGPOptions, r Router) string {
 	for _, n := range r.Neighbors {
 		family := map[bool]string{false: "ipv4", true: "ipv6"}[n.Addr.Is6()]
 		line("protocol bgp %s_%s {", n.Name, family)
-		line("  local as %d;%s", r.ASN, bfd)
+		line("  local as %d; direct;%s", r.ASN, bfd)
 		line("  neighbor %s as %d;", n.Addr, n.ASN)
 		line("  connect retry time 1; connect delay time 1; error wait time 1, 5;")
 		channels(family)

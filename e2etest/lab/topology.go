@@ -300,6 +300,41 @@ func (l Layout) Router(name string) (Router, error) {
 	return Router{}, fmt.Errorf("no router %q in lab %s, want one of %v", name, l.Name, names)
 }
 
+// Peers are the routers that a node peers with in this topology, once for each
+// address: what a BGPPeer object names.
+func (l Layout) Peers(node string) ([]Neighbor, error) {
+	n, err := l.Node(node)
+	if err != nil {
+		return nil, err
+	}
+	var out []Neighbor
+	for _, r := range l.Routers {
+		for _, a := range l.near(r, n) {
+			takes := slices.ContainsFunc(r.Ranges, func(p netip.Prefix) bool {
+				mine := n.Interfaces[0].Addr(a.Is6())
+				return mine.IsValid() && p.Contains(mine)
+			})
+			if takes {
+				out = append(out, Neighbor{Name: r.Name, ASN: r.ASN, Addr: a})
+			}
+		}
+	}
+	return out, nil
+}
+
+// near returns a router's addresses on the side of a host.
+func (l Layout) near(r Router, h Host) []netip.Addr {
+	if own := r.facing(h); own != nil {
+		return own
+	}
+	for _, other := range l.Routers {
+		if between := other.facing(h); between != nil && other.Name != r.Name {
+			return r.facing(other.Host)
+		}
+	}
+	return nil
+}
+
 // Hosts are the machines with interfaces on segments: nodes, clients, routers.
 func (l Layout) Hosts() []Host {
 	hosts := slices.Concat(l.Nodes, l.Clients)

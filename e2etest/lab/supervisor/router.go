@@ -3,6 +3,7 @@ package supervisor
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -24,10 +25,15 @@ type router struct {
 }
 
 // routing are the settings of routers: flows, not packets, are spread over the
-// next hops, by addresses and ports.
+// next hops, by addresses, protocol and ports. That is what the policy 1 says too,
+// but with it the kernel saves itself the work and takes the hash that the
+// client's socket chose, which a wire between namespaces carries along: the same
+// for every router on the way, and another one after a retransmission.
 var routing = map[string]string{
-	"net.ipv4.fib_multipath_hash_policy": "1",
-	"net.ipv6.fib_multipath_hash_policy": "1",
+	"net.ipv4.fib_multipath_hash_policy": "3",
+	"net.ipv6.fib_multipath_hash_policy": "3",
+	"net.ipv4.fib_multipath_hash_fields": hashFields,
+	"net.ipv6.fib_multipath_hash_fields": hashFields,
 	// A router whose link is down must not pretend that its routes are good.
 	"net.ipv4.conf.all.ignore_routes_with_linkdown":     "1",
 	"net.ipv4.conf.default.ignore_routes_with_linkdown": "1",
@@ -35,12 +41,19 @@ var routing = map[string]string{
 	"net.ipv6.conf.default.ignore_routes_with_linkdown": "1",
 }
 
+// hashFields are source and destination, protocol, and both ports (ip-sysctl.rst
+// of the kernel).
+const hashFields = "0x0037"
+
 // buildRouter makes a router's machine: wires, addresses, static routes.
 func (s *Supervisor) buildRouter(r *router) (err error) {
 	if r.net, err = newHost(r.host.Namespace, forwarding); err != nil {
 		return err
 	}
 	if err := r.net.Sysctl(routing); err != nil {
+		return err
+	}
+	if err := r.seed(); err != nil {
 		return err
 	}
 	for _, i := range r.host.Interfaces {
@@ -54,6 +67,19 @@ func (s *Supervisor) buildRouter(r *router) (err error) {
 		}
 	}
 	return nil
+}
+
+// seed gives the router's hash of flows a seed of its own. With the same in two
+// routers, one after the other, the second gets only flows of which the first has
+// seen one half of the hashes, and sends them all the same way. Kernels before
+// 6.11 know only one seed for the machine; on them flows do polarise.
+func (r *router) seed() error {
+	const key = "net.ipv4.fib_multipath_hash_seed"
+	err := r.net.Sysctl(map[string]string{key: fmt.Sprint(binary.BigEndian.Uint32(r.plan.ID.AsSlice()))})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // The daemons of FRR, in the order in which they depend on each other.
@@ -105,6 +131,9 @@ func (s *Supervisor) describeBIRD(r *router, startup string) error {
 	control := lab.BIRDControl(r.dir)
 	if err := r.wrapper("birdc", birdc, "-s", control); err != nil {
 		return err
+	}
+	if out, err := exec.Command(bird, "-p", "-c", startup).CombinedOutput(); err != nil {
+		return fmt.Errorf("the configuration of %s is not sound: %w: %s", r.host.Name, err, bytes.TrimSpace(out))
 	}
 	r.programs = []*process.Process{process.New(r.net, process.Spec{
 		Name: "bird", Path: bird, Args: []string{"-f", "-c", startup, "-s", control},
