@@ -3,7 +3,8 @@
 //
 // It knows which Service is in which group and what was decided last; how to
 // decide is plan's. An event about one Service costs the same among ten
-// Services and among fifty thousand. A change of nodes, members or
+// Services and among fifty thousand; over BGP it costs the prefixes of that
+// Service, whoever else is in them. A change of nodes, members or
 // configuration asks every group again, but each election resumes where it
 // stood, so only the candidates that are new are looked at.
 //
