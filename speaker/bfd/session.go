@@ -166,7 +166,7 @@ func (s *Session) Step(now time.Time, e Event) Output {
 		s.transmit(now, final, &out)
 	}
 	s.stepEcho(now, &out)
-	out.Next = s.next()
+	out.Next = s.next(now)
 	if status := s.Status(); status != s.reported {
 		s.reported, out.Changed = status, true
 	}

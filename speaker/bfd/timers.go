@@ -124,12 +124,14 @@ func (s *Session) draw() {
 func (s *Session) due(now time.Time) bool { return !s.nextTx.IsZero() && !now.Before(s.nextTx) }
 
 // next is when time alone changes something.
-func (s *Session) next() time.Time {
-	next := earlier(s.nextTx, s.deadline)
+func (s *Session) next(now time.Time) time.Time {
 	if s.state == AdminDown {
-		next = earlier(next, s.ended)
+		if s.Done(now) {
+			return time.Time{}
+		}
+		return earlier(s.nextTx, s.ended)
 	}
-	return earlier(next, s.echo.next)
+	return earlier(earlier(s.nextTx, s.deadline), s.echo.next)
 }
 
 // Expires is when the peer counts as gone if nothing is heard; zero while

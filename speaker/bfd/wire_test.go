@@ -59,6 +59,9 @@ func (w *wire) step(i int, e bfd.Event) bfd.Output {
 	before := w.ends[i].Status().State
 	out := w.ends[i].Step(w.now, e)
 	w.next[i] = out.Next
+	if e.Kind == bfd.Tick && !out.Next.IsZero() && !out.Next.After(w.now) {
+		panic(fmt.Sprintf("after a tick at %s the next is at %s", w.now, out.Next))
+	}
 	for _, p := range out.Packets {
 		w.sent[i]++
 		w.last[i] = p

@@ -24,7 +24,7 @@ type echoway struct {
 // sendEcho sends an echo packet. The socket is opened with the first one; a
 // failure counts as a packet that did not come back.
 func (r *Room) sendEcho(s *session, sequence uint32, now time.Time) {
-	if s.out == nil {
+	if s.out == nil || s.index == 0 {
 		return
 	}
 	if s.echo == nil && !r.openEcho(s) {
@@ -39,7 +39,7 @@ func (r *Room) sendEcho(s *session, sequence uint32, now time.Time) {
 }
 
 func (r *Room) openEcho(s *session) bool {
-	key := echoKey{s.out.Index(), s.out.Local()}
+	key := echoKey{s.index, s.out.Local()}
 	w := r.echoes[key]
 	if w == nil {
 		socket, err := r.kernel.Echo(key.index, key.local)
@@ -90,11 +90,12 @@ func (r *Room) readEcho(w *echoway, now time.Time) {
 // receiveEcho notes a packet of ours that came back.
 func (r *Room) receiveEcho(g *datagram, now time.Time) {
 	discr, sequence, ok := bfd.DecodeEcho(g.Payload, r.secret)
-	if !ok {
+	// One router, the peer, has forwarded it.
+	if !ok || g.TTL < 254 {
 		return
 	}
 	s := r.byDiscr[discr]
-	if s == nil {
+	if s == nil || s.echo == nil {
 		return
 	}
 	s.echoIn++

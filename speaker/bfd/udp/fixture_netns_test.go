@@ -88,11 +88,50 @@ func (l *lockedLog) String() string {
 
 func runRoom(t testing.TB) *running {
 	t.Helper()
+	return startRoom(t, system{})
+}
+
+// runRoomIn runs a room whose sockets are in another namespace.
+func runRoomIn(t testing.TB, ns *netns.NS) *running {
+	t.Helper()
+	return startRoom(t, elsewhere{t: t, ns: ns})
+}
+
+// elsewhere opens sockets in a namespace; they stay there.
+type elsewhere struct {
+	system
+	t  testing.TB
+	ns *netns.NS
+}
+
+func (e elsewhere) Listen(d door) (in inlet, err error) {
+	e.ns.Do(e.t, func() error { in, err = e.system.Listen(d); return nil })
+	return in, err
+}
+
+func (e elsewhere) Dial(p observed.BFDPeer) (out outlet, err error) {
+	e.ns.Do(e.t, func() error { out, err = e.system.Dial(p); return nil })
+	return out, err
+}
+
+func (e elsewhere) Echo(index int, local netip.Addr) (s echoSocket, err error) {
+	e.ns.Do(e.t, func() error { s, err = e.system.Echo(index, local); return nil })
+	return s, err
+}
+
+func (e elsewhere) Loops(index int, v6 bool) (yes bool) {
+	e.ns.Do(e.t, func() error { yes = e.system.Loops(index, v6); return nil })
+	return yes
+}
+
+func startRoom(t testing.TB, k kernel) *running {
+	t.Helper()
 	out := &running{registry: prometheus.NewPedanticRegistry(), log: &lockedLog{}}
 	room, err := New(Config{Logger: slog.New(slog.NewTextHandler(out.log, nil)), Registerer: out.registry})
 	if err != nil {
 		t.Fatal(err)
 	}
+	room.kernel = k
 	out.Room = room
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -113,6 +152,24 @@ func runRoom(t testing.TB) *running {
 		}
 	})
 	return out
+}
+
+// value is the sum of a metric's series.
+func (r *running) value(t testing.TB, name string) float64 {
+	t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // awaitState waits until a session is in a state, and returns it.

@@ -70,7 +70,8 @@ type outlet interface {
 // echoSocket sends and receives echo packets of one interface and address.
 type echoSocket interface {
 	inlet
-	// Send sends a packet that the peer's forwarding leads back to us.
+	// Send sends the payload in a packet that the peer's forwarding leads back
+	// to us.
 	Send(peer netip.Addr, payload []byte) error
 }
 

@@ -156,6 +156,8 @@ func (r *reader) parse(i int, now time.Time) bool {
 		g.From = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&s.name)).Addr)
 	case unix.AF_INET6:
 		g.From = netip.AddrFrom16(s.name.Addr)
+	case unix.AF_PACKET:
+		return g.unwrap()
 	default:
 		return false
 	}

@@ -58,6 +58,7 @@ func (r *Room) receive(d door, g *datagram, now time.Time) {
 		return
 	}
 	s.controlIn++
+	s.index = g.Index
 	r.stepSession(s, now, bfd.Event{Kind: bfd.Received, Packet: p, Raw: g.Payload, At: g.At})
 }
 

@@ -48,7 +48,11 @@ type session struct {
 	refusal  error
 	refusals uint64
 
-	echo                                   *echoway
+	// index is the interface that the peer's packets come in by, 0 while unknown.
+	index int
+	// echo is the socket of the echo packets, nil while none were sent.
+	echo *echoway
+
 	controlIn, controlOut, echoIn, echoOut uint64
 	ups, downs                             uint64
 	wasUp                                  bool
@@ -67,6 +71,7 @@ func (r *Room) apply(now time.Time) {
 		}
 	}
 	for key, params := range *want {
+		params = possible(key, params)
 		s := r.sessions[key]
 		if s == nil {
 			r.add(key, params, now)
@@ -80,6 +85,16 @@ func (r *Room) apply(now time.Time) {
 			r.stepSession(s, now, bfd.Event{Kind: bfd.Configured, Parameters: params})
 		}
 	}
+}
+
+// possible takes the echo function out where it cannot work: routers do not
+// forward to link-local addresses, and several hops have no echo (RFC 5883,
+// section 3).
+func possible(key observed.BFDPeer, p desired.BFDParameters) desired.BFDParameters {
+	if key.Multihop || key.Remote.IsLinkLocalUnicast() {
+		p.Echo, p.EchoInterval = false, 0
+	}
+	return p
 }
 
 // add begins a session; open opens its sockets.
@@ -215,7 +230,7 @@ func (r *Room) openOne(s *session, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	s.out, s.dialled, s.trouble, s.drops = out, now, nil, w.in.Drops()
+	s.out, s.dialled, s.trouble, s.drops, s.index = out, now, nil, w.in.Drops(), out.Index()
 	cfg := bfd.Config{
 		Discriminator: r.discriminator(), Multihop: s.key.Multihop, Seed: r.rng.Uint64(),
 		Loops: !s.key.Multihop && s.params.EchoInterval > 0 && r.kernel.Loops(out.Index(), s.key.Remote.Is6()),
