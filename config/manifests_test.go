@@ -176,7 +176,7 @@ var needs = map[string][]need{
 		{"namespace", "metallb.io", "configurationstates", "list watch", "speaker/report", "{&v1beta1.ConfigurationState{}, func"},
 		{"namespace", "metallb.io", "configurationstates", "create", "speaker/report", "createState(ctx context.Context, s *v1beta1.ConfigurationState)"},
 		{"namespace", "metallb.io", "configurationstates/status", "patch", "speaker/report", `WithKind("ConfigurationState")`},
-		{"namespace", "", "secrets", "list watch", "speaker", "handlers[&corev1.Secret{}]"},
+		{"namespace", "", "secrets", "list watch", "speaker", "handler(func(*corev1.Secret, bool)"},
 		{"namespace", "", "pods", "list watch", "speaker", "handlers[&corev1.Pod{}]"},
 		{"namespace", "", "pods", "get", "speaker/report", "k.reader.Get("},
 	},

@@ -24,6 +24,7 @@ import (
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/desired"
+	"github.com/heraldlb/herald/speaker/observed"
 )
 
 const (
@@ -64,6 +65,10 @@ type Config struct {
 	// Unreached says why no interface announces an address that this node was
 	// told to announce; "" if one does. Nil means that all do. See Reached.
 	Unreached func(netip.Addr) string
+	// Sessions returns what SessionsChanged would take now. It is asked now and
+	// then for the numbers that change too often to be told of. Nil means that
+	// nothing changes in between.
+	Sessions func() (observed.BGP, observed.BFD)
 	// Alive returns the nodes whose speakers are alive, false if that cannot be
 	// known. Nil means that it never can.
 	Alive   func() (nodes []string, known bool)
@@ -87,8 +92,9 @@ type Reporter struct {
 	first    func() bool
 	// unreached is Config.Unreached.
 	unreached func(netip.Addr) string
-	// alive is Config.Alive.
+	// alive and ask are Config.Alive and Config.Sessions; ask may be nil.
 	alive func() ([]string, bool)
+	ask   func() (observed.BGP, observed.BFD)
 
 	config chan struct{} // the configuration's problems, or their object, changed
 	reach  chan struct{} // what is announced may have changed
@@ -176,6 +182,7 @@ func newReporter(cfg Config, c cluster) *Reporter {
 		limit:   flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesBurst),
 		now:     time.Now,
 		first:   cfg.First,
+		ask:     cfg.Sessions,
 		config:  make(chan struct{}, 1),
 		reach:   make(chan struct{}, 1),
 		entries: map[service.Key]*entry{},

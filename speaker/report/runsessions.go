@@ -28,9 +28,11 @@ type sessionMemory struct {
 
 	mu sync.Mutex // guards the rest
 	// given is when the first word on sessions came, zero before.
-	given   time.Time
-	bgp     observed.BGP
-	bfd     observed.BFD
+	given time.Time
+	bgp   observed.BGP
+	bfd   observed.BFD
+	// turn counts the words.
+	turn    int
 	objects shelf[*v1alpha1.BGPSessionStatus]
 	// entries belong to the goroutine that tells.
 	entries map[string]*sessionEntry
@@ -58,6 +60,7 @@ func (r *Reporter) SessionsChanged(bgp observed.BGP, bfd observed.BFD) {
 		m.given = r.now()
 	}
 	m.bgp, m.bfd = bgp, bfd
+	m.turn++
 	m.mu.Unlock()
 	signal(m.wake)
 }
@@ -82,12 +85,20 @@ func (r *Reporter) sessionSeen(s *v1alpha1.BGPSessionStatus, gone bool) {
 func (r *Reporter) runSessions(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var tick <-chan time.Time
+	if r.ask != nil {
+		ticker := time.NewTicker(numbersEvery)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.sessions.wake:
 		case <-timer.C:
+		case <-tick:
+			r.lookAgain()
 		}
 		if next := r.tellSessions(ctx); !next.IsZero() {
 			timer.Reset(max(next.Sub(r.now()), time.Millisecond))
@@ -95,6 +106,24 @@ func (r *Reporter) runSessions(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+// lookAgain takes the sessions as they are now, unless nobody has told of any,
+// or somebody tells meanwhile.
+func (r *Reporter) lookAgain() {
+	m := &r.sessions
+	m.mu.Lock()
+	there, turn := len(m.bgp) > 0, m.turn
+	m.mu.Unlock()
+	if !there {
+		return
+	}
+	bgp, bfd := r.ask()
+	m.mu.Lock()
+	if m.turn == turn {
+		m.bgp, m.bfd = bgp, bfd
+	}
+	m.mu.Unlock()
 }
 
 // tellSessions writes what may be written now and returns when to look again,

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,40 @@ func TestMereNumbersAreToldSlowly(t *testing.T) {
 			t.Errorf("%d prefixes in the end, want the last number, 699", n)
 		}
 		same(t, "and then nothing", after(c, r, time.Hour, nil, up(func(s *observed.Session) { s.SentIPv4 = 699 })))
+	})
+}
+
+// Nobody calls for a number; it is looked up.
+func TestNumbersAreLookedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake(t)
+		c.owners["speaker-node-a"] = "ds-1"
+		var sent atomic.Int64
+		asked := 0
+		r := newReporter(Config{Node: "node-a", Pod: "speaker-node-a", Namespace: "herald", Sessions: func() (observed.BGP, observed.BFD) {
+			asked++
+			return observed.BGP{up(func(s *observed.Session) { s.SentIPv4 = int(sent.Load()) })}, nil
+		}}, c)
+		stop := runUntil(t, r)
+		defer stop()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if asked > 0 {
+			t.Errorf("asked %d times though there are no sessions", asked)
+		}
+		r.SessionsChanged(observed.BGP{up(func(s *observed.Session) { s.SentIPv4 = 0 })}, nil)
+		for range 3 {
+			sent.Add(10)
+			time.Sleep(2 * numbersEvery)
+			synctest.Wait()
+			if n := c.session("tor1", "node-a", "").SentPrefixes.IPv4; n != sent.Load() {
+				t.Errorf("%d prefixes are told, want %d", n, sent.Load())
+			}
+		}
+		before := len(c.writes())
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		same(t, "the same number", c.writes()[before:])
 	})
 }
 

@@ -38,6 +38,10 @@ func (me identity) sessions(bgp observed.BGP, bfd observed.BFD) map[string]sessi
 			remote = s.Remote.String()
 		}
 		one := session{name: sessionName(s.Peer, me.node, remote), status: me.sessionStatus(s), fell: !s.LastDown.At.IsZero()}
+		if s.State == observed.Established && s.LastDown.At.After(s.Since) {
+			// The end is noted and what follows it is not: the next look has both.
+			one.fell, one.status.LastDown = false, nil
+		}
 		if b, ok := watching(s, bfd); ok {
 			one.status.BFD, one.bfdRose = bfdStatus(b), b.WasUp
 		}

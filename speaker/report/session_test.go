@@ -42,6 +42,9 @@ func idle(state observed.SessionState, why reason.Reason, message string) observ
 
 // down says how the session ended the last time.
 func down(s observed.Session, at time.Time, message string) observed.Session {
+	if s.State == observed.Established && at.After(s.Since) {
+		s.Since = at // established again
+	}
 	s.LastDown = observed.SessionDown{At: at, Reason: reason.PeerNotification, Message: message}
 	return s
 }
@@ -83,6 +86,13 @@ func TestWhatASessionSays(t *testing.T) {
 			Node: "node-a", Peer: "tor1", PeerAddress: "192.0.2.1", LocalAddress: "192.0.2.10", State: "Established", Since: &since,
 			RemoteASN: 64600, RemoteRouterID: "192.0.2.1", HoldTimeSeconds: ptr.To(int32(0)), KeepaliveTimeSeconds: ptr.To(int32(0)),
 			Families: []v1alpha1.AddressFamily{"IPv6"}, SentPrefixes: &v1alpha1.PrefixCounts{},
+		}},
+		{"at the moment of its end: the end is told with what follows", up(func(s *observed.Session) {
+			s.LastDown = observed.SessionDown{At: clock.Add(time.Second), Reason: reason.PeerNotification}
+		}), nil, v1alpha1.BGPSessionStatusStatus{
+			Node: "node-a", Peer: "tor1", PeerAddress: "192.0.2.1", LocalAddress: "192.0.2.10", State: "Established", Since: &since,
+			RemoteASN: 64600, RemoteRouterID: "192.0.2.1", HoldTimeSeconds: ptr.To(int32(90)), KeepaliveTimeSeconds: ptr.To(int32(30)),
+			Families: []v1alpha1.AddressFamily{"IPv4"}, SentPrefixes: &v1alpha1.PrefixCounts{IPv4: 7},
 		}},
 		{"blocked: nothing is negotiated", idle(observed.Blocked, reason.SecretMissing, "Secret x"), nil, v1alpha1.BGPSessionStatusStatus{
 			Node: "node-a", Peer: "tor1", PeerAddress: "192.0.2.1", State: "Blocked", Since: &since, Reason: string(reason.SecretMissing), Message: "Secret x",
