@@ -142,15 +142,15 @@ func (o Options) complete() (Options, error) {
 	case o.Life < 0:
 		return o, fmt.Errorf("lab life: %s, want a positive duration", o.Life)
 	}
-	if err := o.checkTopology(); err != nil {
-		return o, err
-	}
 	for _, dir := range []*string{&o.StateDir, &o.LogDir} {
 		abs, err := filepath.Abs(*dir)
 		if err != nil {
 			return o, fmt.Errorf("lab folder %s: %w", *dir, err)
 		}
 		*dir = abs
+	}
+	if err := o.checkTopology(); err != nil {
+		return o, err
 	}
 	for name, image := range o.Images {
 		if err := checkImage(name, image); err != nil {
@@ -171,6 +171,12 @@ func (o Options) checkTopology() error {
 		return fmt.Errorf("lab nodes: %d, want at least one for each of the two racks", o.Nodes)
 	case o.Topology == V6Only && !o.Families.V6():
 		return fmt.Errorf("lab families: %q, want ipv6 or dual with a router that speaks only IPv6", o.Families)
+	}
+	for _, r := range o.blueprint().routers {
+		// sockaddr_un of unix(7): 107 characters and a zero.
+		if path := filepath.Join(RouterDir(o.StateDir, r.name), "zserv.api"); len(path) > 107 {
+			return fmt.Errorf("lab folder %s: %s in it is longer than a socket's path may be (107 characters)", o.StateDir, path)
+		}
 	}
 	for name, r := range o.BGP.Routers {
 		if r.Kind != "" && r.Kind != FRR && r.Kind != BIRD {

@@ -14,7 +14,7 @@ import (
 // the topology. It is text for Router.Configure to change and give back.
 func RouterText(l Layout, o BGPOptions, r Router) string {
 	if r.Kind == BIRD {
-		return birdText(o, r)
+		return birdText(l, o, r)
 	}
 	return frrText(o, r)
 }
@@ -108,7 +108,7 @@ func (r Router) within(p netip.Prefix) bool {
 }
 
 // birdText is the configuration of a BIRD router.
-func birdText(o BGPOptions, r Router) string {
+func birdText(l Layout, o BGPOptions, r Router) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	line("log stderr all;")
@@ -150,7 +150,7 @@ func birdText(o BGPOptions, r Router) string {
 			line("  local as %d; direct;%s", r.ASN, bfd)
 		} else {
 			// BFD over several hops wants to know the session's own address.
-			line("  local %s as %d; multihop;%s", r.Interfaces[0].Addr(p.Addr().Is6()), r.ASN, bfd)
+			line("  local %s as %d; multihop;%s", l.sideOf(r, p), r.ASN, bfd)
 		}
 		line("  neighbor range %s as %d;", p, o.NodeASN)
 		line("  dynamic name \"node%s_\";", map[bool]string{false: "4", true: "6"}[p.Addr().Is6()])

@@ -55,12 +55,7 @@ func (b *blocks) give(i int) {
 // Block takes a block on a segment until the test ends.
 func (h *Test) Block(segment int) Block {
 	h.Helper()
-	i, ok := h.blocks.take()
-	if !ok {
-		h.Fatal("all blocks of addresses are taken: too many tests run side by side")
-	}
-	h.Cleanup(func() { h.blocks.give(i) })
-	number := byte(firstNumber + i*blockSize)
+	number := h.blockNumber()
 	prefixes := h.State.Layout.Segments[segment].Prefixes
 	var block Block
 	for _, p := range prefixes {
@@ -75,6 +70,34 @@ func (h *Test) Block(segment int) Block {
 		block.first6 = netip.AddrFrom16(raw)
 	}
 	return block
+}
+
+// The prefixes of addresses that are on no segment (RFC 5737, RFC 3849).
+var (
+	routed4 = netip.MustParseAddr("198.51.100.0")
+	routed6 = netip.MustParseAddr("2001:db8:0:1::")
+)
+
+// RoutedBlock takes a block that is on no segment, until the test ends: addresses
+// that only a router's routes lead to.
+func (h *Test) RoutedBlock() Block {
+	h.Helper()
+	number := h.blockNumber()
+	raw4, raw6 := routed4.As4(), routed6.As16()
+	raw4[3], raw6[15] = number, number
+	return Block{first4: netip.AddrFrom4(raw4), first6: netip.AddrFrom16(raw6)}
+}
+
+// blockNumber is the last byte of the first address of a block that is the test's
+// until it ends.
+func (h *Test) blockNumber() byte {
+	h.Helper()
+	i, ok := h.blocks.take()
+	if !ok {
+		h.Fatal("all blocks of addresses are taken: too many tests run side by side")
+	}
+	h.Cleanup(func() { h.blocks.give(i) })
+	return byte(firstNumber + i*blockSize)
 }
 
 // V4 is the IPv4 address number i of the block, V6 the IPv6 address.

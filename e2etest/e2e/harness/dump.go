@@ -45,10 +45,14 @@ func (h *Test) dumpNow() {
 		"events.txt":    {"get", "events.events.k8s.io", "-A", "--sort-by=.metadata.creationTimestamp"},
 		"pods.txt":      {"get", "pods", "-A", "-o", "wide"},
 		"herald.yaml": {"-n", herald.Namespace, "get",
-			"ipaddresspools,l2advertisements,servicel2statuses,configurationstates", "-o", "yaml"},
+			"ipaddresspools,l2advertisements,bgpadvertisements,bgppeers,bfdprofiles,communities,servicel2statuses,servicebgpstatuses,bgpsessionstatuses,configurationstates", "-o", "yaml"},
 	} {
 		text, err := h.Kubectl(ctx, args...)
 		write(file, text, err)
+	}
+	for _, r := range h.Cluster.Routers() {
+		text, err := show(ctx, r)
+		write(r.Name+".txt", text, err)
 	}
 	for _, component := range []string{"controller", "speaker"} {
 		pods, err := h.heraldPods(ctx, component)
