@@ -3,8 +3,10 @@ package report
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/heraldlb/herald/api/v1beta1"
 	"github.com/heraldlb/herald/internal/service"
@@ -116,41 +118,54 @@ func sameBGPStatus(have *v1beta1.ServiceBGPStatus, want v1beta1.ServiceBGPStatus
 		have.Status.ServiceNamespace == want.ServiceNamespace && said(have) == digestOf(want)
 }
 
-// annotationSaid stands on an object in memory, never in the cluster: the
-// digest of what it says of nodes and peers, in place of that.
-const annotationSaid = "heraldlb.io/said"
-
-// said is the digest of what an object says of nodes and peers.
+// said is the digest of what an object says of nodes and peers. A slim object
+// has it in place of the peers, and no nodes.
 func said(s *v1beta1.ServiceBGPStatus) string {
-	if d, ok := s.Annotations[annotationSaid]; ok {
-		return d
+	if len(s.Status.Nodes) == 0 && len(s.Status.Peers) == 1 {
+		return s.Status.Peers[0]
 	}
 	return digestOf(s.Status)
 }
 
-// slimBGPStatus keeps of a ServiceBGPStatus what is compared: there is one for
-// each Service that is advertised, and each may name hundreds of nodes.
-func slimBGPStatus(obj any) (any, error) {
-	s, ok := obj.(*v1beta1.ServiceBGPStatus)
-	if !ok {
-		return obj, nil
+// slimBGPStatuses returns a function that keeps of a ServiceBGPStatus what is
+// compared: there is one for each Service that is advertised, and each may name
+// hundreds of nodes. All share their owner.
+func slimBGPStatuses() func(any) (any, error) {
+	var mu sync.Mutex
+	owners := map[types.UID][]metav1.OwnerReference{}
+	return func(obj any) (any, error) {
+		s, ok := obj.(*v1beta1.ServiceBGPStatus)
+		if !ok {
+			return obj, nil
+		}
+		slim := slimmed(s)
+		if len(s.OwnerReferences) != 1 {
+			return slim, nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		uid := s.OwnerReferences[0].UID
+		if owners[uid] == nil {
+			owners[uid] = s.OwnerReferences
+		}
+		slim.OwnerReferences = owners[uid]
+		return slim, nil
 	}
-	return slimmed(s), nil
 }
 
 func slimmed(s *v1beta1.ServiceBGPStatus) *v1beta1.ServiceBGPStatus {
-	return &v1beta1.ServiceBGPStatus{
+	slim := &v1beta1.ServiceBGPStatus{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: shared(s.Namespace), Name: s.Name, UID: s.UID, ResourceVersion: s.ResourceVersion,
 			DeletionTimestamp: s.DeletionTimestamp, OwnerReferences: s.OwnerReferences,
-			Labels: map[string]string{
-				labelServiceName:      s.Labels[labelServiceName],
-				labelServiceNamespace: shared(s.Labels[labelServiceNamespace]),
-			},
-			Annotations: map[string]string{annotationSaid: shared(digestOf(s.Status))}, // whatever stood there
 		},
 		Status: v1beta1.ServiceBGPStatusStatus{
 			Node: shared(s.Status.Node), ServiceName: s.Status.ServiceName, ServiceNamespace: shared(s.Status.ServiceNamespace),
+			Peers: []string{shared(digestOf(s.Status))},
 		},
 	}
+	if s.Status.ServiceName == "" {
+		slim.Labels = s.Labels // until the status is written they name the Service
+	}
+	return slim
 }

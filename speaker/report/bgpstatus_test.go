@@ -122,7 +122,7 @@ func TestDecideBGPStatus(t *testing.T) {
 			}
 			// What the cache drops changes nothing of it.
 			for i, s := range tt.facts.bgpStatuses {
-				kept, err := slimBGPStatus(s)
+				kept, err := slimBGPStatuses()(s)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -131,6 +131,38 @@ func TestDecideBGPStatus(t *testing.T) {
 			me.decideBGPStatus(tt.facts, &slim)
 			if diff := cmp.Diff(full, slim, cmp.AllowUnexported(writes{}, bgpWrites{}, note{})); diff != "" {
 				t.Errorf("decided (-full +slim):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A slim object is about the same Service, and small.
+func TestSlimBGPStatuses(t *testing.T) {
+	var nodes []string
+	for i := range 500 {
+		nodes = append(nodes, fmt.Sprint("node-", i))
+	}
+	slim := slimBGPStatuses()
+	for name, s := range map[string]*v1beta1.ServiceBGPStatus{
+		"written":     bgpObject(me.owner, by("tor1 tor2", nodes...)),
+		"not written": {ObjectMeta: me.meta("bgp-1", web)},
+		"MetalLB's":   {Status: v1beta1.ServiceBGPStatusStatus{Node: "node-b", ServiceName: "web", ServiceNamespace: "default", Peers: []string{"tor1"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.UID, s.ResourceVersion, s.ManagedFields = "u", "7", []metav1.ManagedFieldsEntry{{Manager: "speaker"}}
+			got, err := slim(s.DeepCopy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := got.(*v1beta1.ServiceBGPStatus)
+			if bgpStatusKey(kept) != web || kept.UID != "u" || kept.ResourceVersion != "7" || !cmp.Equal(kept.OwnerReferences, s.OwnerReferences) {
+				t.Errorf("about %s, %+v", bgpStatusKey(kept), kept.ObjectMeta)
+			}
+			if said(kept) != said(s) && name != "MetalLB's" {
+				t.Error("it says something else")
+			}
+			if len(kept.Status.Nodes) > 0 || len(kept.ManagedFields) > 0 {
+				t.Errorf("it is not slim: %+v", kept)
 			}
 		})
 	}

@@ -42,7 +42,7 @@ func CacheOptions(node string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&v1beta1.ConfigurationState{}: {Field: fields.OneTermEqualSelector("metadata.name", stateName(node))},
 		&v1beta1.ServiceL2Status{}:    {Transform: slimStatuses()},
-		&v1beta1.ServiceBGPStatus{}:   {Transform: slimBGPStatus},
+		&v1beta1.ServiceBGPStatus{}:   {Transform: slimBGPStatuses()},
 		&v1alpha1.BGPSessionStatus{}:  {Label: labels.SelectorFromSet(labels.Set{labelNode: labelValue(node)})},
 	}
 }
