@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -60,11 +61,21 @@ func (e endpoint) dial(ctx context.Context) (*net.TCPConn, error) {
 			return e.hops.set(fd, e.remote.Addr().Is6())
 		})
 	}
-	conn, err := d.DialContext(ctx, "tcp", e.remote.String())
+	conn, err := d.DialContext(ctx, "tcp", e.target())
 	if err != nil {
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
+}
+
+// target is the address to dial. The zone goes as a number: package net remembers
+// the numbers of names for a minute, and an interface may have been made anew.
+func (e endpoint) target() string {
+	addr := e.remote.Addr()
+	if ifi, err := net.InterfaceByName(addr.Zone()); err == nil {
+		addr = addr.WithZone(strconv.Itoa(ifi.Index))
+	}
+	return netip.AddrPortFrom(addr, e.remote.Port()).String()
 }
 
 // control calls f with the socket of c.

@@ -191,6 +191,7 @@ func frr(t *testing.T, ns *netns.NS, n int, lines string) *router.Router {
 	return router.FRR(t, ns, fmt.Sprintf(`
 router bgp 64999
  bgp router-id 10.0.%[1]d.1
+ bgp log-neighbor-changes
  no bgp ebgp-requires-policy
  neighbor 10.0.%[1]d.2 remote-as 64512
  neighbor 10.0.%[1]d.2 timers connect 1
@@ -203,4 +204,26 @@ router bgp 64999
  exit-address-family
 exit
 `, n, lines))
+}
+
+// frrUnnumbered is FRR with the node as a peer on its interface.
+func frrUnnumbered(t *testing.T, ns *netns.NS) *router.Router {
+	t.Helper()
+	return router.FRR(t, ns, `
+interface eth0
+ ipv6 nd ra-interval 1
+ no ipv6 nd suppress-ra
+exit
+router bgp 64999
+ bgp router-id 10.0.1.1
+ no bgp ebgp-requires-policy
+ neighbor eth0 interface remote-as external
+ address-family ipv4 unicast
+  neighbor eth0 activate
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor eth0 activate
+ exit-address-family
+exit
+`)
 }

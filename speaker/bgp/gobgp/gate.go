@@ -36,7 +36,7 @@ type gate struct {
 	counts  *counts
 	// check judges the peer's OPEN, choose then sets the terms.
 	check  func(bgp.Open) (reason.Reason, string, *bgp.Notification)
-	choose func(local netip.Addr, open bgp.Open) error
+	choose func(bgp.Open) error
 	// changed is called when the state has.
 	changed func(observed.SessionState)
 	// hold is the hold time to offer; 0 switches the timers off.
@@ -119,7 +119,7 @@ func (g *gate) open(from *reader) error {
 		g.finish(why, message, refusal)
 		return io.EOF
 	}
-	if err := g.choose(addrOf(g.peer.LocalAddr()), open); err != nil {
+	if err := g.choose(open); err != nil {
 		return err
 	}
 	g.extended.Store(open.Extended && g.sent.Extended)
@@ -361,6 +361,18 @@ func (g *gate) finish(why reason.Reason, message string, n *bgp.Notification) {
 		_ = g.peer.Close()
 		_ = g.library.Close()
 	})
+}
+
+// sides are the peer's address and ours. The zone of link-local ones is the
+// interface's name, which package net may have forgotten or mistaken.
+func sides(conn net.Conn, ifi string) (remote, local netip.Addr) {
+	remote, local = addrOf(conn.RemoteAddr()), addrOf(conn.LocalAddr())
+	for _, a := range []*netip.Addr{&remote, &local} {
+		if ifi != "" && a.IsLinkLocalUnicast() && a.Is6() {
+			*a = a.WithZone(ifi)
+		}
+	}
+	return remote, local
 }
 
 // addrOf is the address of one side of a connection, with its zone.

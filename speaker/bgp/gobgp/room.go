@@ -335,12 +335,15 @@ func (r *Room) Shutdown(ctx context.Context, restarting bool) {
 	r.mu.Unlock()
 	r.listeners.set(nil)
 	draining := false
+	var told []*session
 	for _, s := range sessions {
 		if o := s.observed(); restarting && o.GracefulRestart {
 			s.stop(nil, "The speaker restarts.")
+			continue
 		} else if o.State == observed.Established {
 			draining = s.leave() || draining
 		}
+		told = append(told, s)
 	}
 	if draining && r.drain > 0 {
 		sleep(ctx, r.drain)
@@ -349,7 +352,7 @@ func (r *Room) Shutdown(ctx context.Context, restarting bool) {
 	if restarting {
 		text = "The load balancer's speaker restarts."
 	}
-	for _, s := range sessions {
+	for _, s := range told {
 		s.stop(bgp.Shutdown(text), text)
 	}
 	for _, s := range sessions {

@@ -395,6 +395,7 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 		return err
 	}
 	want := s.config()
+	remote, local := sides(conn, want.Interface)
 	hold, _, _ := bgp.Timers(want.Peer)
 	g := &gate{
 		peer: conn, library: ready.conn, lib: lib, counts: &s.counts, hold: hold, sent: ready.open,
@@ -402,10 +403,10 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 	}
 	g.sent.HoldTime = hold
 	g.check = func(o bgp.Open) (reason.Reason, string, *bgp.Notification) { return judge(want, o) }
-	g.choose = func(local netip.Addr, o bgp.Open) error { return s.choose(lib, g, local, o) }
+	g.choose = func(o bgp.Open) error { return s.choose(lib, local, o) }
 	g.changed = func(state observed.SessionState) { s.progress(g, state) }
 	s.mu.Lock()
-	s.seen.Remote, s.seen.Local = addrOf(conn.RemoteAddr()), addrOf(conn.LocalAddr())
+	s.seen.Remote, s.seen.Local = remote, local
 	s.gate = g
 	refuse := s.failed || s.stopped
 	s.mu.Unlock()
@@ -454,7 +455,7 @@ func judge(want desired.Session, o bgp.Open) (reason.Reason, string, *bgp.Notifi
 
 // choose sets what the session's paths depend on, before the library hears of
 // the peer.
-func (s *session) choose(lib *library, g *gate, local netip.Addr, o bgp.Open) error {
+func (s *session) choose(lib *library, local netip.Addr, o bgp.Open) error {
 	facts, err := localFacts(local)
 	if err != nil {
 		return err

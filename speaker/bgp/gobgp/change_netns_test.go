@@ -1,0 +1,266 @@
+//go:build netns
+
+package gobgp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/heraldlb/herald/internal/config"
+	"github.com/heraldlb/herald/internal/reason"
+	"github.com/heraldlb/herald/internal/testutil/netns"
+	"github.com/heraldlb/herald/internal/testutil/router"
+	"github.com/heraldlb/herald/speaker/desired"
+	"github.com/heraldlb/herald/speaker/observed"
+)
+
+// steady is a session that must not begin anew.
+func steady(t *testing.T, r *Room, peer string) func() {
+	t.Helper()
+	before := awaitUp(t, r, peer)
+	return func() {
+		t.Helper()
+		if now := session1(t, r, peer); now.State != observed.Established || now.Since != before.Since {
+			t.Errorf("the session of %s was touched: before %+v, now %+v", peer, before, now)
+		}
+	}
+}
+
+// A thousand routes come and go without a session being touched, and one peer is
+// changed, rotated, removed and added without another noticing.
+func TestNetnsChurnTouchesNoSession(t *testing.T) {
+	r, _ := start(t)
+	tor1, tor2, tor3 := frr(t, link(t, 1), 1, ""), frr(t, link(t, 2), 2, "neighbor 10.0.2.2 password first"), frr(t, link(t, 3), 3, "")
+	second := func(key string) desired.Session {
+		return peer(2, func(s *desired.Session) { s.Key = key })
+	}
+	tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32"))
+	r.SetSessions([]desired.Session{peer(1), second("first"), peer(3)}, nil)
+	untouched := steady(t, r, "tor1")
+	awaitUp(t, r, "tor2")
+	awaitUp(t, r, "tor3")
+
+	many := make(desired.Routes)
+	var gone []netip.Prefix
+	for i := range 1000 {
+		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(100 + i/256), byte(i)}), 32)
+		many[p] = &desired.Attributes{MED: ptr(uint32(i))}
+		gone = append(gone, p)
+	}
+	tell(r, "tor1", many)
+	await(t, r, "tor1", "to have told 1001 prefixes", func(s observed.Session) bool { return s.SentIPv4 == 1001 })
+	netns.Wait(t, 20*time.Second, "1001 routes in the kernel", func() bool { return len(tor1.Routes(t)) == 1001 })
+	r.SetSessions([]desired.Session{peer(1), second("second")}, nil) // the third goes, the second's key changes
+	tor2.Configure(t, "router bgp 64999\n neighbor 10.0.2.2 password second\n")
+	r.Apply(desired.BGPChange{"tor1": {Withdraw: gone}})
+	awaitRoutes(t, tor1, "192.0.2.1/32")
+	r.SetSessions([]desired.Session{peer(1), second("second"), peer(3)}, nil)
+	awaitUp(t, r, "tor3")
+	awaitUp(t, r, "tor2")
+	untouched()
+	_ = tor3
+}
+
+// A key that both sides change within the hold time does not end the session,
+// where the router's own change does not.
+func TestNetnsPasswordRotatesLive(t *testing.T) {
+	ns := link(t, 1)
+	r, _ := start(t)
+	rotating := func(key string) []desired.Session {
+		return []desired.Session{peer(1, func(s *desired.Session) { s.Key = key })}
+	}
+	tor := frr(t, ns, 1, "neighbor 10.0.1.2 password first")
+	tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32"))
+	r.SetSessions(rotating("first"), nil)
+	awaitRoutes(t, tor, "192.0.2.1/32")
+	before := awaitUp(t, r, "tor1")
+	r.SetSessions(rotating("second"), nil)
+	if s := session1(t, r, "tor1"); s.Since != before.Since {
+		t.Errorf("our own change ended the session: %+v", s)
+	}
+	// FRR ends the session when its key changes; it must be back with the new one.
+	tor.Configure(t, "router bgp 64999\n neighbor 10.0.1.2 password second\n")
+	await(t, r, "tor1", "to be back", func(s observed.Session) bool {
+		return s.State == observed.Established && s.Since.After(before.Since)
+	})
+	awaitRoutes(t, tor, "192.0.2.1/32")
+}
+
+// A field that only a new session can have resets that session and tells the peer
+// why.
+func TestNetnsChangedPeerBeginsAnew(t *testing.T) {
+	ns := link(t, 1)
+	r, _ := start(t)
+	tor := frr(t, ns, 1, "")
+	tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32"))
+	r.SetSessions([]desired.Session{peer(1)}, nil)
+	awaitRoutes(t, tor, "192.0.2.1/32")
+	before := awaitUp(t, r, "tor1")
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.HoldTime, s.KeepaliveTime = ptr(30*time.Second), ptr(10*time.Second) })}, nil)
+	s := await(t, r, "tor1", "to be back", func(s observed.Session) bool {
+		return s.State == observed.Established && s.Since.After(before.Since)
+	})
+	if s.HoldTime != 30*time.Second {
+		t.Errorf("the hold time is %s, want 30s", s.HoldTime)
+	}
+	if got := tor.Log(); !strings.Contains(got, "Other Configuration Change") {
+		t.Errorf("FRR does not say why the session ended:\n%s", got)
+	}
+	awaitRoutes(t, tor, "192.0.2.1/32")
+}
+
+// events are the changes of a prefix in the kernel of a router.
+type events struct{ p *netns.Process }
+
+func watchRoutes(t *testing.T, ns *netns.NS) events {
+	return events{ns.Start(t, nil, "ip", "monitor", "route")}
+}
+
+func (e events) deleted(prefix string) bool {
+	return strings.Contains(e.p.Output(), "Deleted "+prefix)
+}
+
+// A speaker that restarts with graceful restart loses no route in the router,
+// whether it ended in order or was killed.
+func TestNetnsGracefulRestartLosesNothing(t *testing.T) {
+	for _, orderly := range []bool{true, false} {
+		t.Run(fmt.Sprintf("orderly=%t", orderly), func(t *testing.T) {
+			ns := link(t, 1)
+			tor := frr(t, ns, 1, "bgp graceful-restart")
+			want := []desired.Session{peer(1, func(s *desired.Session) { s.GracefulRestart = true })}
+			live := func() (*Room, func()) {
+				r, stop := start(t)
+				tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32", "2001:db8::1/128"))
+				r.SetSessions(want, nil)
+				return r, stop
+			}
+			r, stop := live()
+			if s := awaitUp(t, r, "tor1"); !s.GracefulRestart {
+				t.Fatal("graceful restart is not agreed")
+			}
+			awaitRoutes(t, tor, "192.0.2.1/32", "2001:db8::1/128")
+			changes := watchRoutes(t, ns)
+			if orderly {
+				r.Shutdown(context.Background(), true)
+			}
+			stop()
+			r, _ = live()
+			awaitUp(t, r, "tor1")
+			// A route that is new comes after all that FRR had to sort out.
+			tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.2/32"))
+			awaitRoutes(t, tor, "192.0.2.1/32", "192.0.2.2/32", "2001:db8::1/128")
+			for _, p := range []string{"192.0.2.1", "2001:db8::1"} {
+				if changes.deleted(p) {
+					t.Errorf("the router dropped %s meanwhile:\n%s", p, changes.p.Output())
+				}
+			}
+		})
+	}
+}
+
+// A node that leaves asks for other ways first: the community and the preference
+// arrive before the session ends with a word.
+func TestNetnsShutdownIsGraceful(t *testing.T) {
+	ns := link(t, 1)
+	tor := frr(t, ns, 1, "neighbor 10.0.1.2 remote-as 64999")
+	r, _ := start(t, func(c *Config) { c.Drain = 30 * time.Second })
+	tell(r, "tor1", routes(desired.Attributes{LocalPref: 200}, "192.0.2.1/32"))
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.MyASN = 64999 })}, nil)
+	awaitRoutes(t, tor, "192.0.2.1/32")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Shutdown(ctx, false) }()
+	netns.Wait(t, 10*time.Second, "the community and local preference 0", func() bool {
+		got := tor.Ask(t, "show bgp ipv4 unicast 192.0.2.1/32")
+		return strings.Contains(got, "graceful-shutdown") && strings.Contains(got, "localpref 0")
+	})
+	cancel()
+	<-done
+	netns.Wait(t, 10*time.Second, "the farewell", func() bool {
+		return strings.Contains(tor.Log(), "Administrative Shutdown")
+	})
+	awaitRoutes(t, tor)
+}
+
+// BFD ends the session at once, and it returns when BFD is back; what BFD never
+// saw, or was switched off by the peer, is left alone.
+func TestNetnsBFDHoldsTheSession(t *testing.T) {
+	ns := link(t, 1)
+	tor := frr(t, ns, 1, "")
+	r, _ := start(t)
+	tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32"))
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.BFD = &config.BFDProfile{Name: "fast"} })}, nil)
+	untouched := steady(t, r, "tor1")
+	awaitRoutes(t, tor, "192.0.2.1/32")
+	key := observed.BFDPeer{Remote: netip.MustParseAddr("10.0.1.1")}
+	for _, b := range []observed.BFDSession{{State: observed.BFDDown}, {State: observed.BFDUp, WasUp: true},
+		{State: observed.BFDDown, WasUp: true, RemoteAdminDown: true}} {
+		r.SetBFD(observed.BFD{key: b})
+	}
+	untouched()
+	r.SetBFD(observed.BFD{key: {State: observed.BFDDown, WasUp: true}})
+	awaitRoutes(t, tor)
+	s := await(t, r, "tor1", "to be held down", func(s observed.Session) bool { return s.State == observed.HeldDown })
+	if s.Reason != reason.BFDSaysDown || s.LastDown.Reason != reason.BFDSaysDown {
+		t.Errorf("the session says %+v", s)
+	}
+	began := time.Now()
+	r.SetBFD(observed.BFD{key: {State: observed.BFDUp, WasUp: true}})
+	awaitUp(t, r, "tor1")
+	t.Logf("back after %s", time.Since(began).Round(10*time.Millisecond))
+	awaitRoutes(t, tor, "192.0.2.1/32")
+}
+
+// A router that hangs is noticed when the hold time is over, one that dies at
+// once, and both come back.
+func TestNetnsRouterHangsAndDies(t *testing.T) {
+	ns := link(t, 1)
+	tor := frr(t, ns, 1, "")
+	r, _ := start(t)
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) {
+		s.HoldTime, s.KeepaliveTime = ptr(3*time.Second), ptr(time.Second)
+	})}, nil)
+	awaitUp(t, r, "tor1")
+	tor.Signal(t, "bgpd", syscall.SIGSTOP)
+	s := await(t, r, "tor1", "to notice", func(s observed.Session) bool { return s.State != observed.Established })
+	if s.LastDown.Reason != reason.HoldTimerExpired {
+		t.Errorf("the end is %+v, want HoldTimerExpired", s.LastDown)
+	}
+	tor.Signal(t, "bgpd", syscall.SIGCONT)
+	awaitUp(t, r, "tor1")
+	tor.Kill(t, "bgpd")
+	s = await(t, r, "tor1", "to notice", func(s observed.Session) bool { return s.State != observed.Established })
+	if s.LastDown.Reason != reason.PeerHungUp {
+		t.Errorf("the end is %+v, want PeerHungUp", s.LastDown)
+	}
+}
+
+// What a router tells is refused before it costs memory; nothing is installed.
+func TestNetnsReceivedRoutesAreRefused(t *testing.T) {
+	ns := link(t, 1)
+	r, _ := start(t)
+	var lines strings.Builder
+	const many = 20000
+	for i := range many {
+		fmt.Fprintf(&lines, "route 172.%d.%d.%d/32 blackhole;\n", 16+i>>16, i>>8&255, i&255)
+	}
+	router.BIRD(t, ns, `
+router id 10.0.1.1;
+protocol device {}
+protocol static { ipv4; `+lines.String()+` }
+protocol bgp { local as 64999; neighbor 10.0.1.2 as 64512; connect retry time 1; ipv4 { import none; export all; }; }
+`)
+	r.SetSessions([]desired.Session{peer(1)}, nil)
+	s := await(t, r, "tor1", "to have heard all", func(s observed.Session) bool { return s.Received >= many })
+	if s.State != observed.Established {
+		t.Errorf("the session is %+v", s)
+	}
+	if got := netns.Self(t).IP(t, "route show"); strings.Contains(got, "172.16") {
+		t.Errorf("received routes are in the node's table:\n%s", got)
+	}
+}
