@@ -23,7 +23,13 @@ type slice struct {
 	service       string
 	// any is true when an endpoint can serve; nodes are where, in order.
 	any   bool
-	nodes []string
+	nodes []place
+}
+
+// place is a node and how many endpoints it has.
+type place struct {
+	node  string
+	ready int
 }
 
 func (s *slice) GetNamespace() string       { return s.key.namespace }
@@ -49,7 +55,7 @@ func slimSlices() func(any) (any, error) {
 		can := service.MergeEndpoints([]*discoveryv1.EndpointSlice{s})
 		slim.any = can.Any
 		for _, node := range slices.Sorted(maps.Keys(can.Nodes)) {
-			slim.nodes = append(slim.nodes, shared(node))
+			slim.nodes = append(slim.nodes, place{shared(node), can.Nodes[node]})
 		}
 		return slim, nil
 	}
@@ -93,11 +99,11 @@ func (e *endpoints) of(key service.Key, local bool) service.Endpoints {
 		if !local {
 			continue
 		}
-		for _, node := range s.nodes {
+		for _, p := range s.nodes {
 			if all.Nodes == nil {
 				all.Nodes = map[string]int{}
 			}
-			all.Nodes[node]++
+			all.Nodes[p.node] += p.ready
 		}
 	}
 	return all

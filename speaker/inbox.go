@@ -32,6 +32,10 @@ type notes struct {
 	// links and exclude are nil unless they changed.
 	links   *observed.Links
 	exclude *link.Exclude
+	// secrets is true when a Secret of the namespace changed.
+	secrets bool
+	// sessions is true when a BGP or a BFD session changed.
+	sessions bool
 	// peers is true when the speakers' pods changed.
 	peers bool
 	// synced is true once the caches have shown all there was at the start.

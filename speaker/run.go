@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/heraldlb/herald/internal/manager"
+	"github.com/heraldlb/herald/speaker/bfd/udp"
+	"github.com/heraldlb/herald/speaker/bgp/gobgp"
 	"github.com/heraldlb/herald/speaker/l2"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/membership"
@@ -72,6 +74,15 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	links := link.New(link.Config{Logger: log, OnChange: func(all observed.Links) {
 		in.put(func(n *notes) { n.links = &all })
 	}})
+	sessionsChanged := func() { in.put(func(n *notes) { n.sessions = true }) }
+	sessions, err := gobgp.New(gobgp.Config{Logger: log, Registerer: metrics.Registry, OnChange: sessionsChanged})
+	if err != nil {
+		return err
+	}
+	forwarding, err := udp.New(udp.Config{Logger: log, Registerer: metrics.Registry, OnChange: sessionsChanged})
+	if err != nil {
+		return err
+	}
 	reporter, err = report.New(report.Config{
 		Node: o.node, Pod: o.pod, Namespace: o.process.Namespace,
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
@@ -81,7 +92,9 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	l = newLoop(o, log, in, rooms{store: caches{mgr.GetCache()}, ring: members, l2: announcer, report: reporter})
+	l = newLoop(o, log, in, rooms{
+		store: caches{mgr.GetCache()}, ring: members, l2: announcer, bgp: sessions, bfd: forwarding, report: reporter,
+	})
 
 	// Only the heart ends with ctx; the drain comes before the end of the rest.
 	// The report belongs to it: once nothing is decided here any more, the heirs
@@ -89,6 +102,8 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	base := context.WithoutCancel(ctx)
 	p := process{heart: newStage(ctx), body: newStage(base), hands: newStage(base), drain: l.drain}
 	p.hands.run("layer 2", announcer.Run)
+	p.hands.run("BGP", sessions.Run)
+	p.hands.run("BFD", forwarding.Run)
 	p.hands.run("membership", runRing)
 	p.body.run("links", links.Run)
 	p.body.run("excluded interfaces", func(ctx context.Context) error { return watchExclude(ctx, o.excludeFile, log, in) })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"unique"
@@ -107,6 +108,23 @@ func slimNode(obj any) (any, error) {
 		if c.Type == corev1.NodeNetworkUnavailable {
 			slim.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
 		}
+	}
+	slim.Spec.Unschedulable = n.Spec.Unschedulable
+	slim.Spec.Taints = slices.DeleteFunc(slices.Clone(n.Spec.Taints), func(t corev1.Taint) bool { return t.Key != corev1.TaintNodeOutOfService })
+	slim.Status.Addresses = slices.DeleteFunc(slices.Clone(n.Status.Addresses), func(a corev1.NodeAddress) bool { return a.Type != corev1.NodeInternalIP })
+	return slim, nil
+}
+
+// slimSecret keeps the type of a Secret and the one key that sessions use, of
+// that type only: what else is secret in the namespace stays out of memory.
+func slimSecret(obj any) (any, error) {
+	s, ok := obj.(*corev1.Secret)
+	if !ok {
+		return obj, nil
+	}
+	slim := &corev1.Secret{ObjectMeta: slimMeta(s.ObjectMeta), Type: s.Type}
+	if password, ok := s.Data[corev1.BasicAuthPasswordKey]; ok && s.Type == corev1.SecretTypeBasicAuth {
+		slim.Data = map[string][]byte{corev1.BasicAuthPasswordKey: password}
 	}
 	return slim, nil
 }

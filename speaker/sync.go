@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 type store interface {
 	// Objects returns all objects of the configuration.
 	Objects(ctx context.Context) (config.Objects, error)
+	// Secrets returns the keys in Herald's namespace.
+	Secrets(ctx context.Context) (plan.Secrets, error)
 	// Speakers returns the nodes that have a speaker's pod, running or not.
 	Speakers(ctx context.Context) ([]string, error)
 }
@@ -50,6 +53,10 @@ type reporter interface {
 	// Changed takes the first time what was decided on every Service, and then
 	// what is different.
 	Changed(changed []desired.Decision, removed []service.Key)
+	// Drop takes the Decisions that are no more though their Services are.
+	Drop([]desired.Subject)
+	// SessionsChanged takes what became of all sessions.
+	SessionsChanged(observed.BGP, observed.BFD)
 	// SetProblems takes the problems of the configuration that is in force.
 	SetProblems([]config.Problem)
 	// BecameFirst is called, after Changed, when this node is the first now.
@@ -63,6 +70,8 @@ type rooms struct {
 	store  store
 	ring   ring
 	l2     announcer
+	bgp    bgpRoom
+	bfd    bfdRoom
 	report reporter
 }
 
@@ -70,16 +79,27 @@ type rooms struct {
 // plan and tells the rooms.
 type loop struct {
 	rooms
-	log   *slog.Logger
-	node  string
-	class string
-	inbox *inbox
-	index *index.Index
+	log       *slog.Logger
+	node      string
+	namespace string
+	class     string
+	inbox     *inbox
+	index     *index.Index
 
 	endpoints *endpoints
 	links     observed.Links
 	exclude   link.Exclude
 	snapshot  *config.Snapshot
+	// self is this node, keys are the Secrets, nil before they are known.
+	self observed.Node
+	keys plan.Secrets
+	// sessions are those that this node keeps; opened is true once the BGP room
+	// has been told.
+	sessions []desired.Session
+	refused  []desired.Refusal
+	opened   bool
+	// problems are those of the objects, told are all that were reported.
+	problems, told []config.Problem
 	// first is true while this node does what one of all must do.
 	first atomic.Bool
 	// planned is true once the plan was reported for the first time.
@@ -98,7 +118,7 @@ type loop struct {
 
 func newLoop(o options, log *slog.Logger, in *inbox, r rooms) *loop {
 	l := &loop{
-		rooms: r, log: log, node: o.node, class: o.class, inbox: in,
+		rooms: r, log: log, node: o.node, namespace: o.process.Namespace, class: o.class, inbox: in,
 		index: index.New(o.node, o.ignoreExclude), endpoints: newEndpoints(), born: time.Now(),
 	}
 	l.wait("the API server's objects")
@@ -140,6 +160,9 @@ func (l *loop) step(ctx context.Context) error {
 			l.index.DeleteNode(name)
 		} else {
 			l.index.SetNode(*node)
+			if name == l.node {
+				l.self = *node
+			}
 		}
 	}
 	l.takeServices(n)
@@ -152,10 +175,11 @@ func (l *loop) step(ctx context.Context) error {
 		return err
 	}
 	l.index.SetMembers(l.ring.Members())
-	if l.ready {
-		l.flush()
+	if l.snapshot == nil {
+		return nil
 	}
-	return nil
+	l.flush()
+	return l.takeSessions(ctx, n)
 }
 
 // flush tells the rooms what is different now.
@@ -164,11 +188,17 @@ func (l *loop) flush() {
 	if len(c.L2.Announce) > 0 || len(c.L2.Withdraw) > 0 {
 		l.l2.Apply(c.L2)
 	}
+	if len(c.BGP) > 0 {
+		l.bgp.Apply(c.BGP)
+	}
 	first := l.index.Reporter() == l.node
 	was := l.first.Swap(first) // what the report does next depends on it
 	if len(c.Decisions) > 0 || len(c.Removed) > 0 || !l.planned {
 		l.planned = true
 		l.report.Changed(c.Decisions, c.Removed)
+	}
+	if len(c.Dropped) > 0 {
+		l.report.Drop(c.Dropped)
 	}
 	if first && !was {
 		l.report.BecameFirst()
@@ -234,14 +264,16 @@ func (l *loop) compile(ctx context.Context) error {
 		return err
 	}
 	snapshot, problems := config.Compile(objects)
-	l.report.SetProblems(problems)
+	l.problems = problems
 	if l.snapshot != nil && l.snapshot.Equal(snapshot) {
 		return nil
 	}
 	l.log.Info("new configuration in force", "pools", len(snapshot.Pools),
-		"l2advertisements", len(snapshot.L2Advertisements), "problems", len(problems))
+		"l2advertisements", len(snapshot.L2Advertisements), "bgpadvertisements", len(snapshot.BGPAdvertisements),
+		"peers", len(snapshot.Peers), "problems", len(problems))
 	l.snapshot = snapshot
 	l.index.SetConfig(snapshot)
+	l.index.SetSynced(true)
 	return nil
 }
 
@@ -369,11 +401,20 @@ const (
 	// announce first. With tellWithin and the ring's farewell of a second at the
 	// most it is less than the 2 s after which old manifests kill the process.
 	handOver = 300 * time.Millisecond
+	// partWithin bounds the farewell to the BGP peers, which goes on meanwhile.
+	partWithin = time.Second
 )
 
 // drain hands over what this node announces and then stops answering. The loop
 // has ended, so until then nothing changes here.
 func (l *loop) drain() {
+	var bgp sync.WaitGroup
+	defer bgp.Wait()
+	bgp.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), partWithin)
+		defer cancel()
+		l.bgp.Shutdown(ctx, !l.self.Leaving)
+	})
 	announced := l.index.L2()
 	l.log.Info("draining", "node", l.node, "addresses", len(announced))
 	l.ring.SetPhase(observed.Draining)

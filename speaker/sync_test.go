@@ -24,6 +24,7 @@ import (
 	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/link"
 	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/plan"
 )
 
 var cmpAddr = cmpopts.EquateComparable(netip.Addr{})
@@ -31,7 +32,15 @@ var cmpAddr = cmpopts.EquateComparable(netip.Addr{})
 // fakeStore holds objects as the caches would.
 type fakeStore struct {
 	objects  config.Objects
+	secrets  plan.Secrets
 	speakers []string
+}
+
+func (s *fakeStore) Secrets(context.Context) (plan.Secrets, error) {
+	if s.secrets == nil {
+		return plan.Secrets{}, nil
+	}
+	return s.secrets, nil
 }
 
 func (s *fakeStore) Objects(context.Context) (config.Objects, error) { return s.objects, nil }
@@ -94,6 +103,9 @@ type fakeReport struct {
 	// each call.
 	first  func() bool
 	firsts []string
+	// sessions and forwarding are what was told of them last.
+	sessions   observed.BGP
+	forwarding observed.BFD
 }
 
 func (f *fakeReport) Changed(changed []desired.Decision, removed []service.Key) {
@@ -112,6 +124,12 @@ func (f *fakeReport) SetProblems(p []config.Problem) { f.problems = p }
 
 func (f *fakeReport) Reconsider() {}
 
+func (f *fakeReport) Drop([]desired.Subject) {}
+
+func (f *fakeReport) SessionsChanged(bgp observed.BGP, bfd observed.BFD) {
+	f.sessions, f.forwarding = bgp, bfd
+}
+
 // speaker is a loop on node-a among fakes.
 type speaker struct {
 	*loop
@@ -119,6 +137,8 @@ type speaker struct {
 	store  *fakeStore
 	ring   *fakeRing
 	l2     *fakeL2
+	bgp    *fakeBGP
+	bfd    *fakeBFD
 	report *fakeReport
 	story  []string
 }
@@ -138,9 +158,11 @@ func newSpeaker(t *testing.T) *speaker {
 		story:   &s.story,
 	}
 	s.l2 = &fakeL2{table: desired.L2{}, story: &s.story}
+	s.bgp = &fakeBGP{routes: desired.BGPRoutes{}, story: &s.story}
+	s.bfd = &fakeBFD{}
 	s.report = &fakeReport{decisions: map[service.Key]desired.Decision{}}
 	s.loop = newLoop(options{node: "node-a"}, slog.New(slog.DiscardHandler), newInbox(),
-		rooms{store: s.store, ring: s.ring, l2: s.l2, report: s.report})
+		rooms{store: s.store, ring: s.ring, l2: s.l2, bgp: s.bgp, bfd: s.bfd, report: s.report})
 	s.report.first = s.first.Load
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, false)
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-d"}}, false)

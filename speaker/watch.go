@@ -21,6 +21,7 @@ import (
 	"github.com/heraldlb/herald/internal/service"
 	"github.com/heraldlb/herald/speaker/membership"
 	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/plan"
 )
 
 // kinds are those of the configuration.
@@ -48,7 +49,8 @@ func cacheOptions(o options) map[client.Object]cache.ByObject {
 			Label:      served(),
 			Transform:  slimSlices(), // so it cannot be listed, only watched
 		},
-		&corev1.Node{}: {Transform: slimNode},
+		&corev1.Node{}:   {Transform: slimNode},
+		&corev1.Secret{}: {Transform: slimSecret},
 	}
 	if o.ring {
 		by[&corev1.Pod{}] = cache.ByObject{Label: o.peers, Transform: slimPod}
@@ -63,6 +65,7 @@ func watch(ctx context.Context, c cache.Cache, o options, in *inbox) (func(conte
 		&corev1.Service{}:            handler(in.service),
 		&discoveryv1.EndpointSlice{}: handler(in.slice),
 		&corev1.Node{}:               handler(in.node),
+		&corev1.Secret{}:             handler(func(*corev1.Secret, bool) { in.put(func(n *notes) { n.secrets = true }) }),
 	}
 	if o.ring {
 		handlers[&corev1.Pod{}] = handler(func(*corev1.Pod, bool) { in.put(func(n *notes) { n.peers = true }) })
@@ -185,6 +188,15 @@ func nodeOf(node *corev1.Node) observed.Node {
 			n.NetworkUnavailable = c.Status == corev1.ConditionTrue
 		}
 	}
+	n.Leaving = node.Spec.Unschedulable
+	for _, t := range node.Spec.Taints {
+		n.Leaving = n.Leaving || t.Key == corev1.TaintNodeOutOfService
+	}
+	for _, a := range node.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+			n.Addresses = append(n.Addresses, ip.Unmap())
+		}
+	}
 	return n
 }
 
@@ -209,6 +221,20 @@ func (c caches) Objects(ctx context.Context) (config.Objects, error) {
 		Pools: pools.Items, L2Advertisements: l2.Items, BGPAdvertisements: bgp.Items,
 		BFDProfiles: profiles.Items, Communities: communities.Items, Peers: peers.Items,
 	}, nil
+}
+
+// Secrets returns the keys of the namespace, by the names of their Secrets.
+func (c caches) Secrets(ctx context.Context) (plan.Secrets, error) {
+	var list corev1.SecretList
+	if err := c.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("list the Secrets: %w", err)
+	}
+	all := make(plan.Secrets, len(list.Items))
+	for i := range list.Items {
+		s := &list.Items[i]
+		all[s.Name] = plan.ReadSecret(string(s.Type), s.Data)
+	}
+	return all, nil
 }
 
 // Speakers returns the nodes of the speakers' pods.

@@ -10,11 +10,13 @@ var pure = []string{
 	"internal/config", "internal/service", "internal/reason", "internal/conversion",
 	"controller/ipam",
 	"speaker/observed", "speaker/desired", "speaker/plan", "speaker/index",
+	"speaker/bgp", "speaker/bfd",
 }
 
 // rooms own goroutines and sockets. They meet in types, and in run.go.
 var rooms = []string{
 	"speaker/l2", "speaker/link", "speaker/membership", "speaker/report",
+	"speaker/bgp/gobgp", "speaker/bfd/udp",
 }
 
 // forTests are packages that only tests, and one another, may import.
@@ -41,7 +43,7 @@ var rules = []rule{
 		from: pure, deep: true,
 		to: []string{
 			"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/...", "github.com/prometheus/...",
-			"github.com/hashicorp/...", "github.com/mdlayher/...", "github.com/jsimonetti/...",
+			"github.com/hashicorp/...", "github.com/mdlayher/...", "github.com/jsimonetti/...", "github.com/osrg/...",
 		},
 		because: "who decides has no client, socket or metric, not even through others",
 	},
@@ -73,7 +75,7 @@ var rules = []rule{
 	{
 		from: []string{
 			"controller/ipam", "speaker/observed", "speaker/desired", "speaker/plan", "speaker/index",
-			"speaker/l2", "speaker/link", "speaker/membership",
+			"speaker/l2", "speaker/link", "speaker/membership", "speaker/bgp/...", "speaker/bfd/...",
 		},
 		to:      []string{"api/..."},
 		because: "after Compile there is nothing left to parse; only the loops and the report read and write objects",
@@ -101,17 +103,18 @@ var libraries = []library{
 	{"sigs.k8s.io/controller-runtime", kubernetes, "one house for clients, and the loops that live in it"},
 	{"github.com/go-logr/logr", []string{"internal/manager"}, "we log with slog; the bridge is in one place"},
 	{"k8s.io/klog/v2", []string{"internal/manager"}, "we log with slog; the bridge is in one place"},
-	{"github.com/prometheus/client_golang", append([]string{"speaker/l2", "speaker/link", "speaker/membership"}, kubernetes...), "whoever has effects counts them"},
+	{"github.com/prometheus/client_golang", append([]string{"speaker/l2", "speaker/link", "speaker/membership", "speaker/bgp/gobgp", "speaker/bfd/udp"}, kubernetes...), "whoever has effects counts them"},
 	{"github.com/hashicorp/memberlist", []string{"speaker/membership"}, "the gossip library is a detail of membership"},
 	{"github.com/mdlayher/arp", []string{"speaker/l2"}, "packets are a detail of l2"},
 	{"github.com/mdlayher/ndp", []string{"speaker/l2"}, "packets are a detail of l2"},
 	{"github.com/mdlayher/packet", []string{"speaker/l2"}, "packets are a detail of l2"},
 	{"github.com/mdlayher/ethernet", []string{"speaker/l2"}, "packets are a detail of l2"},
 	{"github.com/mdlayher/socket", []string{"speaker/l2"}, "packets are a detail of l2"},
-	{"golang.org/x/net", []string{"speaker/l2"}, "packet filters and ICMP are details of l2"},
+	{"golang.org/x/net", []string{"speaker/l2", "speaker/bgp/gobgp", "speaker/bfd/udp"}, "packet filters, ICMP and what comes with a packet are details of who owns the socket"},
+	{"github.com/osrg/gobgp/v4", []string{"speaker/bgp/gobgp"}, "the BGP library is a detail of one room, so that it can be replaced there"},
 	{"github.com/jsimonetti/rtnetlink/v2", []string{"speaker/link"}, "links are watched in one place"},
 	{"github.com/mdlayher/netlink", []string{"speaker/link"}, "links are watched in one place"},
-	{"golang.org/x/sys", []string{"speaker/l2", "speaker/link", "internal/testutil/netns"}, "system calls are for those who own sockets"},
+	{"golang.org/x/sys", []string{"speaker/l2", "speaker/link", "speaker/bgp/gobgp", "speaker/bfd/udp", "internal/testutil/netns"}, "system calls are for those who own sockets"},
 	{"golang.org/x/sync", []string{"controller", "speaker"}, "run starts the parts and waits for them"},
 	{"sigs.k8s.io/yaml", []string{"speaker/link", "internal/config/configtest"}, "one file is read as YAML: the interfaces that never announce"},
 	{"pgregory.net/rapid", forTests, "properties are tests"},

@@ -69,6 +69,11 @@ type Node struct {
 	// Excluded is true when the node carries the label
 	// node.kubernetes.io/exclude-from-external-load-balancers.
 	Excluded bool
+	// Leaving is true when no new pods come to the node (it is cordoned, or out of
+	// service): a speaker that is told to end there does not come back soon.
+	Leaving bool
+	// Addresses are the node's InternalIPs, in the order of the object.
+	Addresses []netip.Addr
 }
 
 // Link is one network interface of this node, as rtnetlink tells it.
