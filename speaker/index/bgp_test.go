@@ -158,3 +158,47 @@ func TestAdvertisersAreShared(t *testing.T) {
 		t.Errorf("a node is gone: %d decisions, routes %v; want 3 with 49 advertisers, and no routes", len(c.Decisions), c.BGP)
 	}
 }
+
+// Of three Services in one aggregate the first and the last offer the same.
+// Whoever is the oldest that is left decides.
+func TestOldestServiceOfAnAggregateDecides(t *testing.T) {
+	ad := &config.BGPAdvertisement{Name: "bgp", AggregationLength: 24, AggregationLengthV6: 128, LocalPref: 100, ServiceMay: config.ServiceLocalPref}
+	x := index.New(nodeName(0), false)
+	x.SetNode(observed.Node{Name: nodeName(0)})
+	x.SetConfig(config.NewSnapshot(config.Snapshot{
+		Pools:             []*config.Pool{{Name: "pool", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, BGP: []*config.BGPAdvertisement{ad}}},
+		BGPAdvertisements: []*config.BGPAdvertisement{ad},
+		Peers:             []*config.Peer{{Name: "tor-1", Address: netip.MustParseAddr("172.16.0.1")}},
+	}))
+	x.SetSynced(true)
+	first, second, third := serviceAt(1, 1), serviceAt(2, 1), serviceAt(3, 1)
+	wish := uint32(200)
+	second.BGP.LocalPref = &wish
+
+	localPref := func() uint32 {
+		x.Flush()
+		a := x.BGP()["tor-1"][netip.MustParsePrefix("10.0.0.0/24")]
+		if a == nil {
+			t.Fatal("the aggregate is not advertised")
+		}
+		return a.LocalPref
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want uint32
+	}{
+		{"all three", func() { x.Set(third); x.Set(second); x.Set(first) }, 100},
+		{"the oldest is gone", func() { x.Delete(first.Key) }, 200},
+		{"the oldest is back", func() { x.Set(first) }, 100},
+		{"the oldest is gone with the second", func() { x.Delete(first.Key); x.Delete(second.Key) }, 100},
+		{"the second is back", func() { x.Set(second) }, 200},
+		{"the second is alone", func() { x.Delete(third.Key) }, 200},
+		{"an older one joins it", func() { x.Set(first) }, 100},
+	} {
+		step.do()
+		if got := localPref(); got != step.want {
+			t.Errorf("%s: LOCAL_PREF %d, want %d", step.what, got, step.want)
+		}
+	}
+}

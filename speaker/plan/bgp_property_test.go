@@ -159,8 +159,7 @@ func TestWhoAdvertisesWhat(t *testing.T) {
 // naive is a route that is being put together.
 type naive struct {
 	desired.Attributes
-	of  *plan.Service // who said what it says
-	own config.ServiceAttributes
+	of *plan.Service // who said what it says
 	// weights are by Service.
 	weights map[string]int
 }
