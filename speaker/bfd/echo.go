@@ -37,8 +37,7 @@ func (s *Session) stepEcho(now time.Time, out *Output) {
 		return
 	}
 	if e.outstanding >= uint32(s.params.DetectMultiplier) {
-		s.enter(Down, DiagEchoFailed)
-		s.since = now
+		s.enter(now, Down, DiagEchoFailed)
 		e.next, e.outstanding = time.Time{}, 0
 		s.settle(now)
 		s.transmit(now, false, out)

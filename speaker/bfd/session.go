@@ -118,6 +118,10 @@ type Session struct {
 	wasUp    bool
 	left     bool // the peer switched the session off, and has not been Up since
 	since    time.Time
+	// held is until when the session stays Down, zero for not at all; pause is how
+	// long that was the last time.
+	held     time.Time
+	pause    time.Duration
 	reported Status
 	out      [1]Packet
 	echo     echo
@@ -143,7 +147,6 @@ func New(now time.Time, cfg Config, params Parameters) *Session {
 func (s *Session) Step(now time.Time, e Event) Output {
 	var out Output
 	final := false
-	before := s.state
 	switch e.Kind {
 	case Received:
 		final, out.Refused = s.receive(now, e)
@@ -157,9 +160,6 @@ func (s *Session) Step(now time.Time, e Event) Output {
 		s.deaf(now)
 	case Tick:
 		s.expire(now)
-	}
-	if s.state != before {
-		s.since = now
 	}
 	s.settle(now)
 	if final || s.due(now) || s.differs() {
@@ -201,9 +201,7 @@ func (s *Session) receive(now time.Time, e Event) (final bool, err error) {
 	if e.At.After(s.heard) {
 		s.heard = e.At
 	}
-	if next := Transition(s.state, p.State); next != s.state {
-		s.enter(next, DiagNeighborDown)
-	}
+	s.follow(now)
 	return p.Poll, nil
 }
 
@@ -227,27 +225,62 @@ func Transition(local, remote State) State {
 	return local
 }
 
+// follow goes where the peer's state leads, unless the session is held down.
+func (s *Session) follow(now time.Time) {
+	next := Transition(s.state, s.remoteState)
+	if next == s.state || s.state == Down && now.Before(s.held) {
+		return
+	}
+	s.enter(now, next, DiagNeighborDown)
+}
+
 // enter changes the state; diag is told to the peer if it is for the worse.
-func (s *Session) enter(next State, diag Diag) {
-	if next == Up {
-		s.wasUp = true
+func (s *Session) enter(now time.Time, next State, diag Diag) {
+	switch {
+	case next == Up:
+		s.wasUp, s.left = true, false
 		diag = DiagNone
-	} else if next == Init {
+	case next == Init:
 		diag = s.diag
+	case s.state == Up:
+		s.hold(now)
 	}
-	s.state, s.diag = next, diag
-	if next == Up {
-		s.left = false
+	s.state, s.diag, s.since = next, diag, now
+}
+
+const (
+	// holdLeast is how long a session that was Up stays Down. Without it the
+	// peers could be Up again within a millisecond, unseen by those who rely on
+	// BFD: so it is when echo packets fail and control packets do not.
+	holdLeast = time.Second
+	// holdMost bounds the doubling when a session falls again within steady.
+	holdMost = time.Minute
+	steady   = time.Minute
+)
+
+// hold keeps the session down for a while (RFC 5882, section 3.2, leaves
+// dampening to the implementation).
+func (s *Session) hold(now time.Time) {
+	if s.pause *= 2; s.pause == 0 || now.Sub(s.since) >= steady {
+		s.pause = holdLeast
 	}
+	s.pause = min(s.pause, holdMost)
+	s.held = now.Add(s.pause)
 }
 
 // expire notices that the peer is gone (RFC 5880, section 6.8.4).
 func (s *Session) expire(now time.Time) {
+	if !s.held.IsZero() && !now.Before(s.held) {
+		s.held = time.Time{}
+		if s.remote != 0 {
+			s.follow(now)
+		}
+	}
 	if s.deadline.IsZero() || now.Before(s.deadline) {
 		return
 	}
 	if s.state == Init || s.state == Up {
-		s.enter(Down, DiagExpired)
+		s.enter(now, Down, DiagExpired)
 	}
 	s.seqUntil = s.heard.Add(2 * s.detection())
 	s.forget()
@@ -290,7 +323,7 @@ func (s *Session) shut(now time.Time) {
 		return
 	}
 	rate := s.interval()
-	s.state, s.diag = AdminDown, DiagAdminDown
+	s.state, s.diag, s.since, s.held = AdminDown, DiagAdminDown, now, time.Time{}
 	s.ended = now.Add(time.Duration(s.params.DetectMultiplier) * rate)
 	s.poll = pollNone
 }

@@ -20,6 +20,8 @@ type Status struct {
 	// Transmit is the interval of our packets, Detect the detection time; both
 	// before jitter, zero while the peer is not known.
 	Transmit, Detect time.Duration
+	// Held is how long the session is kept Down after it fell, zero if it is not.
+	Held time.Duration
 	// Echo tells whether echo packets are sent.
 	Echo bool
 }
@@ -32,6 +34,9 @@ func (s *Session) Status() Status {
 	}
 	if s.remote != 0 {
 		st.Transmit, st.Detect = s.interval(), s.detection()
+	}
+	if !s.held.IsZero() {
+		st.Held = s.pause
 	}
 	return st
 }

@@ -45,7 +45,12 @@ func (s *Session) settle(now time.Time) {
 		s.minTx, s.minRx = minTx, minRx
 		s.startPoll()
 	}
-	if s.state != Up || s.poll == pollNone {
+	if s.state != Up {
+		s.txUsed = s.minTx
+	}
+	// The detection time waits for the answer in other states as well: the peer
+	// has not heard of a shorter interval before.
+	if s.poll == pollNone {
 		s.txUsed, s.rxUsed = s.minTx, s.minRx
 	}
 	if s.state == AdminDown {
@@ -131,7 +136,7 @@ func (s *Session) next(now time.Time) time.Time {
 		}
 		return earlier(s.nextTx, s.ended)
 	}
-	return earlier(earlier(s.nextTx, s.deadline), s.echo.next)
+	return earlier(earlier(s.nextTx, s.deadline), earlier(s.echo.next, s.held))
 }
 
 // Expires is when the peer counts as gone if nothing is heard; zero while

@@ -54,8 +54,9 @@ func TestNetnsEchoBothWays(t *testing.T) {
 	})
 	stop := time.Now()
 	p.peer.Sysctl(t, "ipv4/ip_forward", "0")
+	done := time.Now()
 	down := r.awaitState(t, key, bfd.Down)
-	t.Logf("down %s after the peer stopped to forward", down.Since.Sub(stop))
+	t.Logf("down %s after the peer was told to stop forwarding, which took %s", down.Since.Sub(stop), done.Sub(stop))
 	if down.Reason != reason.BFDEchoFailed && down.Reason != reason.BFDNeighborSignaledDown {
 		t.Errorf("want a failure of the echo: %+v", down)
 	}

@@ -52,6 +52,8 @@ func (s *session) why(st bfd.Status) (reason.Reason, string) {
 // silence says what is heard of the peer at present.
 func (s *session) silence(st bfd.Status) string {
 	switch {
+	case st.Remote != 0 && st.Held > 0:
+		return fmt.Sprintf("we stay down for %s; the peer is %s", st.Held, st.RemoteState)
 	case st.Remote != 0:
 		return fmt.Sprintf("we are %s, the peer is %s", st.State, st.RemoteState)
 	case s.refusals > 0:
