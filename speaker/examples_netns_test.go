@@ -89,7 +89,7 @@ func TestNetnsExamplesOfTheDocs(t *testing.T) {
 				for _, line := range want {
 					prefix := netip.MustParsePrefix(strings.Fields(line)[0])
 					var got string
-					deadline := time.Now().Add(20 * time.Second)
+					deadline := time.Now().Add(15 * time.Second)
 					for got != line && time.Now().Before(deadline) {
 						got = seen(t, r, kind, prefix)
 						time.Sleep(50 * time.Millisecond)
@@ -118,6 +118,7 @@ func wire(t *testing.T) *netns.NS {
 		{node, []string{"192.0.2.10/24", "2001:db8::10/64", "fe80::10/64"}},
 		{far, []string{"192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"}},
 	} {
+		end.ns.IP(t, "link set lo up") // the BGP room meets its library there
 		end.ns.IP(t, "link set eth0 addrgenmode none")
 		end.ns.IP(t, "-6 addr flush dev eth0")
 		for _, a := range end.own {
@@ -211,7 +212,7 @@ func lines(text string) []string {
 func seen(t *testing.T, r *router.Router, kind string, prefix netip.Prefix) string {
 	t.Helper()
 	if kind == "bird" {
-		return seenByBIRD(r.Ask(t, "show route all for "+prefix.String()), prefix)
+		return seenByBIRD(r.Ask(t, "show route all where net = "+prefix.String()), prefix)
 	}
 	family := "ipv4"
 	if prefix.Addr().Is6() {
