@@ -12,6 +12,7 @@ import (
 	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/index"
 	"github.com/heraldlb/herald/speaker/observed"
+	"github.com/heraldlb/herald/speaker/plan"
 )
 
 // rack is a configuration with two peers, and advertisements of both protocols
@@ -195,10 +196,39 @@ func TestOldestServiceOfAnAggregateDecides(t *testing.T) {
 		{"the second is back", func() { x.Set(second) }, 200},
 		{"the second is alone", func() { x.Delete(third.Key) }, 200},
 		{"an older one joins it", func() { x.Set(first) }, 100},
+		{"that one is made anew, younger", func() {
+			young := *first.Service
+			young.Created = third.Created
+			x.Set(plan.Service{Service: &young, Endpoints: first.Endpoints})
+		}, 200},
 	} {
 		step.do()
 		if got := localPref(); got != step.want {
 			t.Errorf("%s: LOCAL_PREF %d, want %d", step.what, got, step.want)
 		}
+	}
+}
+
+// How many endpoints a node has decides nothing but its own weight.
+func TestWeightFollowsTheEndpointsOfThisNode(t *testing.T) {
+	x := speaking(3, 32) // the endpoints are on this node
+	x.Flush()
+	same, _ := x.Get(serviceAt(1, 1).Key)
+	for _, endpoints := range []int{3, 3, 2} {
+		same.Endpoints = localAt(1, endpoints).Endpoints
+		x.Set(same)
+		c := x.Flush()
+		if len(c.Decisions) > 0 || len(c.L2.Announce) > 0 {
+			t.Errorf("%d endpoints: decisions %v", endpoints, c.Decisions)
+		}
+		if got := x.BGP()["tor-0"][netip.MustParsePrefix("10.0.0.1/32")].Weight; got != endpoints {
+			t.Errorf("%d endpoints: weight %d", endpoints, got)
+		}
+	}
+	same.Endpoints = localAt(1, 2).Endpoints
+	same.Endpoints.Nodes[nodeName(7)] = 5
+	x.Set(same)
+	if c := x.Flush(); len(c.BGP) > 0 {
+		t.Errorf("endpoints elsewhere changed %v", c.BGP)
 	}
 }
