@@ -88,6 +88,8 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Cache: mgr.GetCache(), Logger: log, Metrics: metrics.Registry,
 		First:     func() bool { return l.first.Load() },
 		Unreached: func(a netip.Addr) string { return unreached(announcer.ObservedAddress(a)) },
+		Sessions:  func() (observed.BGP, observed.BFD) { return sessions.Observed(), forwarding.Observed() },
+		Alive:     func() ([]string, bool) { return alive(members.Members()) },
 	})
 	if err != nil {
 		return err
@@ -112,6 +114,15 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 	p.heart.run("report", reporter.Run)
 	p.heart.run("loop", l.run)
 	return p.live()
+}
+
+// alive are the nodes whose speakers are in the ring; known is false while the
+// ring cannot tell.
+func alive(m observed.Members) (nodes []string, known bool) {
+	for _, member := range m.Members {
+		nodes = append(nodes, member.Node)
+	}
+	return nodes, m.Enabled && m.Settled
 }
 
 // startManager runs the manager. Once it was told to end, a server that takes
