@@ -182,6 +182,9 @@ func (o Options) checkTopology() error {
 		if r.Kind != "" && r.Kind != FRR && r.Kind != BIRD {
 			return fmt.Errorf("lab router %s: kind %q, want frr or bird", name, r.Kind)
 		}
+		if o.Topology == Multihop && r.Kind == BIRD {
+			return fmt.Errorf("lab router %s: kind bird, want frr: the topology multihop needs a reflector that passes on all paths and its client", name)
+		}
 	}
 	return nil
 }

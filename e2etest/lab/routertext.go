@@ -12,9 +12,9 @@ import (
 // they announce, spreads traffic over all of them, watches them by BFD, keeps
 // their routes while they restart gracefully, and peers with the other routers of
 // the topology. It is text for Router.Configure to change and give back.
-func RouterText(l Layout, o BGPOptions, r Router) string {
+func RouterText(o BGPOptions, r Router) string {
 	if r.Kind == BIRD {
-		return birdText(l, o, r)
+		return birdText(o, r)
 	}
 	return frrText(o, r)
 }
@@ -100,15 +100,8 @@ func (r Router) families() []string {
 	return out
 }
 
-// within reports whether a prefix is that of a segment the router is on.
-func (r Router) within(p netip.Prefix) bool {
-	return slices.ContainsFunc(r.Interfaces, func(i Interface) bool {
-		return slices.ContainsFunc(i.Prefixes, func(own netip.Prefix) bool { return own.Masked() == p })
-	})
-}
-
 // birdText is the configuration of a BIRD router.
-func birdText(l Layout, o BGPOptions, r Router) string {
+func birdText(o BGPOptions, r Router) string {
 	var out strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&out, format+"\n", args...) }
 	line("log stderr all;")
@@ -146,20 +139,12 @@ func birdText(l Layout, o BGPOptions, r Router) string {
 	}
 	for i, p := range r.Ranges {
 		line("protocol bgp nodes%d {", i)
-		if r.within(p) {
-			line("  local as %d; direct;%s", r.ASN, bfd)
-		} else {
-			// BFD over several hops wants to know the session's own address.
-			line("  local %s as %d; multihop;%s", l.sideOf(r, p), r.ASN, bfd)
-		}
+		line("  local as %d; direct;%s", r.ASN, bfd)
 		line("  neighbor range %s as %d;", p, o.NodeASN)
 		line("  dynamic name \"node%s_\";", map[bool]string{false: "4", true: "6"}[p.Addr().Is6()])
 		line("  strict bind off;")
 		if o.Password != "" {
 			line("  password \"%s\";", o.Password)
-		}
-		if r.Reflects {
-			line("  rr client;")
 		}
 		channels("")
 		line("}")

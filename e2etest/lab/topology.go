@@ -322,18 +322,6 @@ func (l Layout) Peers(node string) ([]Neighbor, error) {
 	return out, nil
 }
 
-// sideOf is a router's address that the nodes of a prefix peer with.
-func (l Layout) sideOf(r Router, p netip.Prefix) netip.Addr {
-	for _, n := range l.Nodes {
-		for _, a := range l.near(r, n) {
-			if a.Is6() == p.Addr().Is6() && p.Contains(n.Interfaces[0].Addr(a.Is6())) {
-				return a
-			}
-		}
-	}
-	return netip.Addr{}
-}
-
 // near returns a router's addresses on the side of a host.
 func (l Layout) near(r Router, h Host) []netip.Addr {
 	if own := r.facing(h); own != nil {

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/heraldlb/herald/e2etest/lab"
@@ -107,7 +108,7 @@ func (s *Supervisor) describeRouter(r *router) error {
 	if _, err := os.Stat(startup); errors.Is(err, os.ErrNotExist) {
 		text := s.state.Options.BGP.Routers[r.host.Name].Config
 		if text == "" {
-			text = lab.RouterText(s.state.Layout, s.state.Options.BGP, r.plan)
+			text = lab.RouterText(s.state.Options.BGP, r.plan)
 		}
 		if err := os.WriteFile(startup, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("write the configuration of %s: %w", r.host.Name, err)
@@ -214,13 +215,16 @@ func (s *Supervisor) bootRouter(ctx context.Context, r *router) error {
 	if err := s.describeRouter(r); err != nil {
 		return err
 	}
+	// One after another, as FRR's own start script does: a daemon that finds no
+	// zebra tries again after ten seconds only, and what bgpd wants watched before
+	// bfdd is there is never watched.
 	for _, p := range r.programs {
 		if err := p.Start(); err != nil {
 			return err
 		}
-	}
-	if err := s.waitRouter(ctx, r); err != nil {
-		return err
+		if err := r.waitReady(ctx, p); err != nil {
+			return err
+		}
 	}
 	if r.plan.Kind == lab.BIRD {
 		return nil // it has read its file
@@ -234,30 +238,41 @@ func (s *Supervisor) bootRouter(ctx context.Context, r *router) error {
 	return nil
 }
 
-// waitRouter waits until all daemons of a router answer.
-func (s *Supervisor) waitRouter(ctx context.Context, r *router) error {
-	asks := [][]string{{"birdc", "show", "status"}}
-	if r.plan.Kind == lab.FRR {
-		asks = nil
-		for _, d := range frrDaemons {
-			asks = append(asks, []string{"vtysh", "-d", d, "-c", "show version"})
-		}
-	}
+// waitReady waits until a daemon of a router answers; those that stand on zebra
+// must be its clients too.
+func (r *router) waitReady(ctx context.Context, p *process.Process) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for i, argv := range asks {
-		for {
-			out, err := r.run(ctx, argv...)
-			if err == nil {
-				break
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("%s of %s does not answer: %w: %s; its log ends with:\n%s",
-					r.programs[i].Name(), r.host.Name, err, out, r.programs[i].Tail(2000))
-			}
+	for {
+		err := r.ready(ctx, p.Name())
+		if err == nil {
+			return nil
 		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s of %s does not answer: %w; its log ends with:\n%s", p.Name(), r.host.Name, err, p.Tail(2000))
+		}
+	}
+}
+
+func (r *router) ready(ctx context.Context, daemon string) error {
+	argv := []string{"birdc", "show", "status"}
+	if daemon != "bird" {
+		argv = []string{"vtysh", "-d", daemon, "-c", "show version"}
+	}
+	if out, err := r.run(ctx, argv...); err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	if daemon == "bird" || daemon == "zebra" {
+		return nil
+	}
+	out, err := r.run(ctx, "vtysh", "-d", "zebra", "-c", "show zebra client summary")
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	if !bytes.Contains(out, []byte("\n"+strings.TrimSuffix(daemon, "d")+" ")) {
+		return errors.New("it is no client of zebra")
 	}
 	return nil
 }
