@@ -195,17 +195,18 @@ func every(interval time.Duration) desired.BFDParameters {
 
 // frrPeer is a session in the words of FRR.
 type frrPeer struct {
-	Peer, Status, Diagnostic, RemoteDiagnostic string
-	Multihop                                   bool
-	ID                                         uint32 `json:"id"`
-	RemoteID                                   uint32 `json:"remote-id"`
-	ReceiveInterval                            int    `json:"receive-interval"`
-	TransmitInterval                           int    `json:"transmit-interval"`
-	EchoInterval                               int    `json:"echo-transmit-interval"`
-	RemoteReceive                              int    `json:"remote-receive-interval"`
-	RemoteTransmit                             int    `json:"remote-transmit-interval"`
-	RemoteEcho                                 int    `json:"remote-echo-receive-interval"`
-	RemoteMultiplier                           int    `json:"remote-detect-multiplier"`
+	Peer, Status, Diagnostic string
+	RemoteDiagnostic         string `json:"remote-diagnostic"`
+	Multihop                 bool
+	ID                       uint32 `json:"id"`
+	RemoteID                 uint32 `json:"remote-id"`
+	ReceiveInterval          int    `json:"receive-interval"`
+	TransmitInterval         int    `json:"transmit-interval"`
+	EchoInterval             int    `json:"echo-transmit-interval"`
+	RemoteReceive            int    `json:"remote-receive-interval"`
+	RemoteTransmit           int    `json:"remote-transmit-interval"`
+	RemoteEcho               int    `json:"remote-echo-receive-interval"`
+	RemoteMultiplier         int    `json:"remote-detect-multiplier"`
 }
 
 // frrCounters are the packets of a session in the words of FRR.

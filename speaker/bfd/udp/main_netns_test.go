@@ -9,4 +9,9 @@ import (
 	"github.com/heraldlb/herald/internal/testutil/netns"
 )
 
-func TestMain(m *testing.M) { os.Exit(netns.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(busyEnv) != "" {
+		os.Exit(busy())
+	}
+	os.Exit(netns.Main(m))
+}

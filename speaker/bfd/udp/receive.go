@@ -86,7 +86,8 @@ func (r *Room) find(d door, g *datagram, p *bfd.Packet) *session {
 	}
 	var best *session
 	for _, s := range r.byRemote[g.From] {
-		if s.door != d || !s.comesBy(g) || s.key.Local.IsValid() && s.key.Local != g.To {
+		// Without a sending socket it has not begun.
+		if s.bfd == nil || s.door != d || !s.comesBy(g) || s.key.Local.IsValid() && s.key.Local != g.To {
 			continue
 		}
 		if best == nil || specific(s.key) > specific(best.key) {
