@@ -45,6 +45,7 @@ type gate struct {
 	sent, got bgp.Open
 	extended  atomic.Bool
 	up        atomic.Bool
+	heard     atomic.Int64 // prefixes that the peer sent
 
 	// mu guards the writing side of peer.
 	mu     sync.Mutex
@@ -185,7 +186,7 @@ func (g *gate) handle(m message) error {
 	// harms nobody: RFC 7606 would have its routes withdrawn.
 	count := 0
 	bgp.Update(m.body, func(netip.Prefix) { count++ }, func(netip.Prefix) {})
-	g.counts.routes.Add(uint64(count))
+	g.heard.Add(int64(count))
 	_, err := g.library.Write(bgp.AppendKeepalive(nil))
 	return err
 }

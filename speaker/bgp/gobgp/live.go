@@ -14,6 +14,11 @@ import (
 func (s *session) adjust(want desired.Session) {
 	s.mu.Lock()
 	was, g := s.want, s.gate
+	if s.once {
+		peer := *want.Peer
+		peer.Address = was.Address
+		want.Peer = &peer
+	}
 	s.want = want
 	s.mu.Unlock()
 	if g == nil {
@@ -39,8 +44,10 @@ func (s *session) adjust(want desired.Session) {
 	}
 	if err != nil {
 		s.log.Warn("the session's socket does not take the change: it begins anew", "err", err)
-		go g.finish(reason.SessionStopped, "The configuration was changed here.",
-			&bgp.Notification{Code: bgp.Cease, Subcode: bgp.OtherConfig})
+		s.room.all.Go(func() {
+			g.finish(reason.SessionStopped, "The configuration was changed here.",
+				&bgp.Notification{Code: bgp.Cease, Subcode: bgp.OtherConfig})
+		})
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 // counts are the messages of one session, over all of its connections.
 type counts struct {
 	out, in [6]atomic.Uint64 // by type; 0 for all
-	routes  atomic.Uint64    // prefixes received on this connection and before
 }
 
 func (c *counts) sent(t bgp.MessageType) {

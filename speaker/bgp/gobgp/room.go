@@ -29,8 +29,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the room's metrics; nil for none.
 	Registerer prometheus.Registerer
-	// OnChange, if set, is called when a session's state has changed. It is
-	// called from the room's goroutines and must not block.
+	// OnChange, if set, is called when Observed may have a new answer, but not
+	// for each prefix sent. It is called from the room's goroutines and from
+	// SetSessions, and must not block.
 	OnChange func()
 	// Drain is how long Shutdown waits between asking peers for other ways and
 	// ending the sessions: 0 means DefaultDrain, a negative value not at all.
@@ -145,6 +146,11 @@ func (r *Room) Apply(change desired.BGPChange) {
 // SetSessions replaces the wanted sessions, and the peers for which there can be
 // none. A session that stays as it was is not touched.
 func (r *Room) SetSessions(sessions []desired.Session, refused []desired.Refusal) {
+	r.setSessions(sessions, refused)
+	r.onChange()
+}
+
+func (r *Room) setSessions(sessions []desired.Session, refused []desired.Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closing {
@@ -178,10 +184,8 @@ func (r *Room) SetSessions(sessions []desired.Session, refused []desired.Refusal
 	for _, want := range change.Add {
 		r.add(want, nil)
 	}
-	// Unchanged ones too: they may differ in what concerns only others.
 	r.setRefused(refused)
 	r.attend()
-	go r.onChange()
 }
 
 // add makes and starts a session; mu is held.

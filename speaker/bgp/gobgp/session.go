@@ -56,6 +56,7 @@ type session struct {
 	seen    observed.Session
 	gate    *gate
 	leaving bool
+	without string // what the connection's addresses do not allow
 	failed  bool // BFD says so
 	hold    bgp.Hold
 	stopped bool
@@ -126,12 +127,10 @@ func (s *session) stop(n *bgp.Notification, message string) {
 	g, cancel := s.gate, s.cancel
 	s.mu.Unlock()
 	if g != nil {
-		go func() {
+		s.room.all.Go(func() {
 			g.finish(reason.SessionStopped, message, n)
-			if cancel != nil {
-				cancel()
-			}
-		}()
+			cancel()
+		})
 		return
 	}
 	if cancel != nil {
@@ -289,8 +288,10 @@ func (s *session) setFailed(failed bool) {
 		return
 	}
 	if failed && g != nil {
-		go g.finish(reason.BFDSaysDown, "BFD says that the peer is not there.",
-			&bgp.Notification{Code: bgp.Cease, Subcode: bgp.BFDDown})
+		s.room.all.Go(func() {
+			g.finish(reason.BFDSaysDown, "BFD says that the peer is not there.",
+				&bgp.Notification{Code: bgp.Cease, Subcode: bgp.BFDDown})
+		})
 	}
 	poke(s.news)
 }
@@ -463,8 +464,23 @@ func (s *session) choose(lib *library, local netip.Addr, o bgp.Open) error {
 	s.mu.Lock()
 	leaving, want := s.leaving, s.want
 	s.mu.Unlock()
-	t := terms{hops: bgp.ChooseNextHops(facts, o.IPv4OverIPv6), external: o.ASN != bgp.ASN(want.Peer), leaving: leaving}
+	hops := bgp.ChooseNextHops(facts, o.IPv4OverIPv6)
+	s.mu.Lock()
+	s.without = missing(want, o, hops)
+	s.mu.Unlock()
+	t := terms{hops: hops, external: o.ASN != bgp.ASN(want.Peer), leaving: leaving}
 	return lib.agree(t)
+}
+
+// missing says which prefixes a session must leave out.
+func missing(want desired.Session, o bgp.Open, hops bgp.NextHops) string {
+	switch {
+	case want.IPv6 && o.IPv6 && !hops.IPv6.IsValid():
+		return "IPv6 prefixes are not announced: the node has no global IPv6 address to name as next hop."
+	case want.IPv4 && o.IPv4 && !hops.IPv4.IsValid():
+		return "IPv4 prefixes are not announced: the node has no IPv4 address to name as next hop, and the peer takes no IPv6 one (RFC 8950)."
+	}
+	return ""
 }
 
 // progress notes that a connection has come further.
@@ -473,7 +489,7 @@ func (s *session) progress(g *gate, state observed.SessionState) {
 	want := s.want
 	s.seen.State, s.seen.Since = state, time.Now()
 	if state == observed.Established {
-		s.seen.Reason, s.seen.Message = "", ""
+		s.seen.Reason, s.seen.Message = "", s.without
 		s.seen.RemoteASN, s.seen.RemoteID = g.got.ASN, g.got.ID
 		s.seen.HoldTime, s.seen.KeepaliveTime = bgp.Negotiated(want.Peer, g.got.HoldTime)
 		s.seen.IPv4, s.seen.IPv6 = g.carries(bgp.IPv4), g.carries(bgp.IPv6)
@@ -514,7 +530,7 @@ func (s *session) observed() observed.Session {
 	s.mu.Unlock()
 	if g != nil && o.State == observed.Established {
 		o.SentIPv4, o.SentIPv6 = g.prefixes()
-		o.Received = int(s.counts.routes.Load())
+		o.Received = int(g.heard.Load())
 	}
 	return o
 }
