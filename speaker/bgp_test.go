@@ -168,6 +168,30 @@ func TestWhatTouchesSessions(t *testing.T) {
 	}
 }
 
+// The routers of two racks have one address. Each node has one of them, and
+// none is a contradiction of the other.
+func TestPeersOfRacksThatShareAnAddress(t *testing.T) {
+	s := newSpeaker(t)
+	s.store.objects = configtest.Objects(t, `
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: a}
+spec: {myASN: 64512, peerASN: 64600, peerAddress: 192.168.1.1, nodeSelectors: [{matchLabels: {rack: a}}]}
+---
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: b}
+spec: {myASN: 64512, peerASN: 64601, peerAddress: 192.168.1.1, nodeSelectors: [{matchLabels: {rack: b}}]}
+`)
+	for _, rack := range []string{"a", "b"} {
+		s.label("node-a", "rack", rack)
+		s.known().look()
+		if want := "sessions [" + rack + "]"; len(s.report.problems) > 0 || s.story[len(s.story)-1] != want {
+			t.Errorf("in rack %s: problems %v, story %v; want %s", rack, s.report.problems, s.story, want)
+		}
+	}
+}
+
 func (s *speaker) label(node, key, value string) {
 	s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node, Labels: map[string]string{key: value}}}, false)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -161,6 +162,8 @@ func (l *loop) step(ctx context.Context) error {
 		} else {
 			l.index.SetNode(*node)
 			if name == l.node {
+				// Whether two objects contradict each other is asked of this node.
+				n.config = n.config || !maps.Equal(l.self.Labels, node.Labels)
 				l.self = *node
 			}
 		}
@@ -263,6 +266,7 @@ func (l *loop) compile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	objects.Nodes = []config.Node{{Name: l.node, Labels: l.self.Labels}}
 	snapshot, problems := config.Compile(objects)
 	l.problems = problems
 	if l.snapshot != nil && l.snapshot.Equal(snapshot) {
