@@ -85,24 +85,36 @@ func (r *RunningRouter) Config() (string, error) {
 
 // Configure gives the router a whole configuration, in its daemon's language: what
 // differs is changed, and sessions that it does not concern stay up. The router
-// also boots with it from now on.
+// also boots with it from now on, unless this fails.
 func (r *RunningRouter) Configure(ctx context.Context, text string) error {
+	before, err := r.Config()
+	if err != nil {
+		return err
+	}
 	startup := StartupConfig(r.dir)
 	if err := os.WriteFile(startup, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write the configuration of %s: %w", r.Name, err)
 	}
+	if err := r.reload(ctx, startup); err != nil {
+		return errors.Join(err, os.WriteFile(startup, []byte(before), 0o644))
+	}
+	return nil
+}
+
+// reload has the router's daemons take a whole configuration.
+func (r *RunningRouter) reload(ctx context.Context, startup string) error {
 	if r.Kind == BIRD {
 		if out, err := r.Birdc(ctx, "configure"); err != nil || !strings.Contains(out, "Reconfigur") {
 			return errors.Join(fmt.Errorf("configure %s: %s", r.Name, strings.TrimSpace(out)), err)
 		}
 		return nil
 	}
-	reload := filepath.Join(r.dir, "reload") // frr-reload.py wants a folder of its own for its files
-	if err := os.MkdirAll(reload, 0o755); err != nil {
+	own := filepath.Join(r.dir, "reload") // frr-reload.py wants a folder of its own for its files
+	if err := os.MkdirAll(own, 0o755); err != nil {
 		return fmt.Errorf("configure %s: %w", r.Name, err)
 	}
 	out, err := r.cluster.Exec(ctx, r.Name, "python3", "/usr/lib/frr/frr-reload.py", "--reload", "--stdout",
-		"--bindir", "/usr/bin", "--confdir", reload, "--rundir", reload, "--vty_socket", r.dir, startup)
+		"--bindir", "/usr/bin", "--confdir", own, "--rundir", own, "--vty_socket", r.dir, startup)
 	if err != nil {
 		return fmt.Errorf("configure %s: %w: %s", r.Name, err, out)
 	}

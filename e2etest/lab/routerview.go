@@ -44,7 +44,7 @@ func (n BGPNeighbor) Up() bool { return n.State == "Established" }
 type frrNeighbor struct {
 	RemoteAS          uint32
 	LocalAS           uint32
-	BgpState          string
+	BGPState          string
 	RemoteRouterID    string `json:"remoteRouterId"`
 	HoldMsecs         int64  `json:"bgpTimerHoldTimeMsecs"`
 	KeepaliveMsecs    int64  `json:"bgpTimerKeepAliveIntervalMsecs"`
@@ -56,7 +56,7 @@ type frrNeighbor struct {
 		AcceptedPrefixCounter int
 	}
 	GracefulRestartInfo struct{ RemoteGrMode string }
-	PeerBfdInfo         struct{ Status string }
+	PeerBFDInfo         struct{ Status string }
 }
 
 // Neighbors returns all BGP neighbours that the router has now, by address. Nodes
@@ -88,10 +88,10 @@ func (r *RunningRouter) Neighbors(ctx context.Context) ([]BGPNeighbor, error) {
 			received[strings.TrimSuffix(family, "Unicast")] = info.AcceptedPrefixCounter
 		}
 		out = append(out, BGPNeighbor{
-			Addr: addr, State: n.BgpState, RemoteASN: n.RemoteAS, LocalASN: n.LocalAS, RouterID: n.RemoteRouterID, Received: received,
+			Addr: addr, State: n.BGPState, RemoteASN: n.RemoteAS, LocalASN: n.LocalAS, RouterID: n.RemoteRouterID, Received: received,
 			Hold: time.Duration(n.HoldMsecs) * time.Millisecond, Keepalive: time.Duration(n.KeepaliveMsecs) * time.Millisecond,
 			Ups: n.Ups, Downs: n.Downs, LastReset: strings.TrimSpace(n.LastResetDueTo + " " + n.LastNotification),
-			GracefulRestart: n.GracefulRestartInfo.RemoteGrMode, BFD: n.PeerBfdInfo.Status, Raw: value,
+			GracefulRestart: n.GracefulRestartInfo.RemoteGrMode, BFD: n.PeerBFDInfo.Status, Raw: value,
 		})
 	}
 	return r.named(out), nil
