@@ -21,6 +21,11 @@ type Config struct {
 	Loops bool
 	// Seed feeds the jitter and the first sequence number.
 	Seed uint64
+	// Grain is the distance of the moments, counted from Epoch, at which
+	// packets are sent rather than in between, so that many sessions are due at
+	// once. Zero for any moment.
+	Grain time.Duration
+	Epoch time.Time
 }
 
 // slow is the least interval of a session that is not Up, and of one whose

@@ -109,10 +109,24 @@ func (s *Session) rearm(now time.Time) {
 		s.nextTx = time.Time{}
 		return
 	}
-	at := s.lastTx.Add(scaled(s.interval(), s.stretch))
+	at := s.aligned(s.lastTx.Add(scaled(s.interval(), s.stretch)))
 	if s.nextTx.IsZero() || at.Before(s.nextTx) {
 		s.nextTx = at
 	}
+}
+
+// aligned moves a time to the grain, to the earlier side unless the interval
+// would lose more than the jitter's quarter.
+func (s *Session) aligned(at time.Time) time.Time {
+	grain := s.cfg.Grain
+	if grain == 0 || s.interval() < 10*grain {
+		return at
+	}
+	at = at.Add(-(at.Sub(s.cfg.Epoch) % grain))
+	if at.Before(s.lastTx.Add(scaled(s.interval(), full*75/100))) && s.told.My != 0 {
+		at = at.Add(grain)
+	}
+	return at
 }
 
 // draw chooses the jitter of the next interval: "reduced by a random value of 0

@@ -15,10 +15,9 @@ type echoKey struct {
 
 // echoway is an open echo socket and how many sessions use it.
 type echoway struct {
+	*doorway
 	socket echoSocket
 	users  int
-	now    time.Time
-	handle func(*datagram)
 }
 
 // sendEcho sends an echo packet. The socket is opened with the first one; a
@@ -47,10 +46,8 @@ func (r *Room) openEcho(s *session) bool {
 			r.log.Warn("cannot send BFD echo packets", "peer", label(s.key), "err", err)
 			return false
 		}
-		w = &echoway{socket: socket}
-		w.handle = func(g *datagram) { r.receiveEcho(g, w.now) }
+		w = &echoway{doorway: r.watch(socket, "echo", r.receiveEcho), socket: socket}
 		r.echoes[key] = w
-		r.readers.Go(func() { _ = socket.Await(func() { r.echoArrived(w) }) })
 	}
 	w.users++
 	s.echo = w
@@ -73,18 +70,6 @@ func (r *Room) dropEcho(s *session) {
 			delete(r.echoes, key)
 		}
 	}
-}
-
-func (r *Room) echoArrived(w *echoway) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.readEcho(w, time.Now())
-}
-
-// readEcho takes all echo packets that have come back.
-func (r *Room) readEcho(w *echoway, now time.Time) {
-	w.now = now
-	_ = w.socket.Drain(w.handle)
 }
 
 // receiveEcho notes a packet of ours that came back.

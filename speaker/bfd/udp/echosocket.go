@@ -37,13 +37,17 @@ func (system) Echo(index int, local netip.Addr) (echoSocket, error) {
 	if err != nil {
 		return nil, err
 	}
+	reader, err := newReader(in, "bfd-echo")
+	if err != nil {
+		return nil, err
+	}
 	out, err := rawSocket(index, local)
 	if err != nil {
-		_ = unix.Close(in)
+		_ = reader.Close()
 		return nil, err
 	}
 	return &loopback{
-		reader: newReader(in, "bfd-echo"), out: out, index: index, local: local,
+		reader: reader, out: out, index: index, local: local,
 		buf: make([]byte, 0, ipv6Len+udpLen+bfd.EchoLen),
 	}, nil
 }

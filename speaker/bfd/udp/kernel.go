@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -22,6 +23,14 @@ type door struct {
 
 func doorOf(p observed.BFDPeer) door {
 	return door{v6: p.Remote.Is6(), multihop: p.Multihop, vrf: p.VRF}
+}
+
+func (d door) String() string {
+	family := "IPv4"
+	if d.v6 {
+		family = "IPv6"
+	}
+	return fmt.Sprintf("%s UDP port %d", family, d.port())
 }
 
 func (d door) port() int {
@@ -47,11 +56,13 @@ type kernel interface {
 
 // inlet is a receiving socket.
 type inlet interface {
-	// Await calls ready whenever something may have arrived, until Close.
+	// Await calls ready when something has arrived, once for the beginning and
+	// once for each Arm, until Close.
 	Await(ready func()) error
-	// Drain hands over all that has arrived, and does not wait. The datagram and
-	// what it points to are handle's until it returns.
-	Drain(handle func(*datagram)) error
+	Arm() error
+	// Drain hands over all that has arrived, says how much, and does not wait.
+	// The datagram and what it points to are handle's until it returns.
+	Drain(handle func(*datagram)) (int, error)
 	// Drops counts what the kernel threw away because we did not read it.
 	Drops() uint32
 	// Close may be repeated.

@@ -37,29 +37,44 @@ type slot struct {
 	control [control]byte
 }
 
-// reader reads a UDP socket in batches, into memory that it keeps.
+// reader reads a socket in batches, into memory that it keeps.
+//
+// The runtime's poller would wake a thread for every packet, whether or not
+// anybody waits for it. So it sees only an epoll instance of ours, in which the
+// socket speaks once and is then silent until it is armed again.
 type reader struct {
-	file     *os.File
+	fd       int
+	poller   *os.File
 	raw      syscall.RawConn
 	messages [batch]message
 	slots    [batch]slot
 	got      datagram
-	// read is made once, so that no call allocates; n and err are its results.
-	read func(uintptr)
-	n    int
-	err  error
-	// closed is set before the file is closed.
-	closed atomic.Bool
 	// empty is when the socket was last seen empty: what is in it now has
 	// arrived since.
 	empty time.Time
+	// closed is set before the descriptors are closed.
+	closed atomic.Bool
 }
 
-// newReader takes over a non-blocking socket.
-func newReader(fd int, name string) *reader {
-	r := &reader{file: os.NewFile(uintptr(fd), name), empty: time.Now()}
-	r.raw, r.err = r.file.SyscallConn()
-	r.read = r.receive
+// newReader takes over a non-blocking socket, and closes it if it fails.
+func newReader(fd int, name string) (*reader, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("open an epoll instance: %w", err)
+	}
+	r := &reader{fd: fd, empty: time.Now()}
+	if err = unix.SetNonblock(ep, true); err == nil {
+		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)})
+	}
+	if err == nil {
+		r.poller = os.NewFile(uintptr(ep), name)
+		r.raw, err = r.poller.SyscallConn()
+	}
+	if err != nil {
+		_, _ = unix.Close(ep), unix.Close(fd)
+		return nil, fmt.Errorf("wait for packets: %w", err)
+	}
 	for i := range r.slots {
 		s, h := &r.slots[i], &r.messages[i].header
 		s.iov.Base = &s.payload[0]
@@ -67,16 +82,16 @@ func newReader(fd int, name string) *reader {
 		h.Name, h.Iov, h.Control = (*byte)(unsafe.Pointer(&s.name)), &s.iov, &s.control[0]
 		h.SetIovlen(1)
 	}
-	return r
+	return r, nil
 }
 
 // Await implements inlet.
 func (r *reader) Await(ready func()) error {
-	if r.raw == nil {
-		return r.err
-	}
-	err := r.raw.Read(func(uintptr) bool {
-		ready()
+	var events [1]unix.EpollEvent
+	err := r.raw.Read(func(ep uintptr) bool {
+		if n, _ := unix.EpollWait(int(ep), events[:], 0); n > 0 {
+			ready()
+		}
 		return false
 	})
 	if r.closed.Load() {
@@ -85,64 +100,70 @@ func (r *reader) Await(ready func()) error {
 	return err
 }
 
-// Close implements inlet.
+// Arm implements inlet.
+func (r *reader) Arm() error {
+	return r.raw.Control(func(ep uintptr) {
+		_ = unix.EpollCtl(int(ep), unix.EPOLL_CTL_MOD, r.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(r.fd)})
+	})
+}
+
+// Close implements inlet. The reader's goroutine is gone when the socket closes.
 func (r *reader) Close() error {
 	r.closed.Store(true)
-	return r.file.Close()
+	err := r.poller.Close()
+	return errors.Join(err, unix.Close(r.fd))
 }
 
 // Drops implements inlet.
 func (r *reader) Drops() uint32 {
 	var info [unix.SK_MEMINFO_VARS]uint32
 	size := uint32(unsafe.Sizeof(info))
-	_ = r.raw.Control(func(fd uintptr) {
-		_, _, _ = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	})
+	_, _, _ = unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(r.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	return info[unix.SK_MEMINFO_DROPS]
 }
 
 // receive is recvmmsg.
-func (r *reader) receive(fd uintptr) {
+func (r *reader) receive() (int, error) {
 	for i := range r.messages {
 		h := &r.messages[i].header
 		h.Namelen = uint32(unsafe.Sizeof(r.slots[i].name))
 		h.SetControllen(control)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
-	r.n, r.err = int(n), nil
+	// It never waits, so the scheduler need not know.
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd), uintptr(unsafe.Pointer(&r.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
-		r.n, r.err = 0, errno
+		return 0, errno
 	}
+	return int(n), nil
 }
 
 // Drain implements inlet.
-func (r *reader) Drain(handle func(*datagram)) error {
-	for {
-		if err := r.raw.Control(r.read); err != nil {
-			if r.closed.Load() {
-				return nil
-			}
-			return err
+func (r *reader) Drain(handle func(*datagram)) (int, error) {
+	for total := 0; ; {
+		if r.closed.Load() {
+			return total, nil
 		}
+		n, err := r.receive()
 		now := time.Now()
 		switch {
-		case errors.Is(r.err, unix.EAGAIN):
+		case errors.Is(err, unix.EAGAIN):
 			r.empty = now
-			return nil
-		case errors.Is(r.err, unix.EINTR):
+			return total, nil
+		case errors.Is(err, unix.EINTR):
 			continue
-		case r.err != nil:
-			return fmt.Errorf("receive: %w", r.err)
+		case err != nil:
+			return total, fmt.Errorf("receive: %w", err)
 		}
-		for i := range r.n {
+		total += n
+		for i := range n {
 			if r.parse(i, now) {
 				handle(&r.got)
 			}
 		}
-		if r.n < batch {
+		if n < batch {
 			r.empty = now
-			return nil
+			return total, nil
 		}
 	}
 }

@@ -1,42 +1,114 @@
 package udp
 
 import (
+	"iter"
 	"time"
 
 	"github.com/heraldlb/herald/speaker/bfd"
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
-// doorway is an open door.
+// grain is the distance of the moments at which packets are sent and, while
+// they come fast, read: waking up is what costs, and many sessions share it.
+const grain = 4 * time.Millisecond
+
+// doorway is a receiving socket in use.
 type doorway struct {
 	in     inlet
+	name   string
 	handle func(*datagram) // made once: reading allocates nothing
 	now    time.Time       // of the read that is going on
 	failed bool            // the last read failed
+	// woken is when packets last woke the socket's goroutine; poll is when to
+	// read without being woken, zero while it is awaited.
+	woken, poll time.Time
 }
 
-// read judges all that has arrived at a door.
-func (r *Room) read(d door, w *doorway, now time.Time) {
+// read judges all that has arrived, and says how much it was.
+func (r *Room) read(w *doorway, now time.Time) int {
 	w.now = now
-	err := w.in.Drain(w.handle)
+	n, err := w.in.Drain(w.handle)
 	if err != nil && !w.failed {
-		r.log.Warn("cannot receive BFD packets", "port", d.port(), "err", err)
+		r.log.Warn("cannot receive BFD packets", "socket", w.name, "err", err)
 	}
 	w.failed = err != nil
+	return n
 }
 
-// arrived is called by the goroutine of a door.
-func (r *Room) arrived(d door, w *doorway) {
+// watch begins to read a socket.
+func (r *Room) watch(in inlet, name string, handle func(*datagram, time.Time)) *doorway {
+	w := &doorway{in: in, name: name}
+	w.handle = func(g *datagram) { handle(g, w.now) }
+	r.readers.Go(func() {
+		if err := in.Await(func() { r.arrived(w) }); err != nil {
+			r.log.Error("BFD packets are only read when something is due", "socket", name, "err", err)
+		}
+	})
+	return w
+}
+
+// arrived is called by the goroutine of a socket.
+func (r *Room) arrived(w *doorway) {
 	r.mu.Lock()
-	before := r.timers.first()
-	r.read(d, w, time.Now())
+	before, now := r.timers.first(), time.Now()
+	r.read(w, now)
+	fast := now.Sub(w.woken) < 2*grain
+	w.woken = now
+	if fast {
+		w.poll = r.tick(now)
+	} else {
+		_ = w.in.Arm()
+	}
 	first, notify := r.timers.first(), r.takeChanged()
 	r.mu.Unlock()
-	if !first.IsZero() && (before.IsZero() || first.Before(before)) {
+	if fast || !first.IsZero() && (before.IsZero() || first.Before(before)) {
 		r.poke()
 	}
 	if notify && r.onChange != nil {
 		r.onChange()
+	}
+}
+
+// tick is the next moment of the grain.
+func (r *Room) tick(now time.Time) time.Time {
+	return now.Add(grain - now.Sub(r.epoch)%grain)
+}
+
+// poll reads the sockets whose packets come fast, and returns when to do so
+// again, zero if all are awaited.
+func (r *Room) poll(now time.Time) (next time.Time) {
+	for w := range r.sockets() {
+		if w.poll.IsZero() {
+			continue
+		}
+		if !w.poll.After(now) {
+			w.poll = r.tick(now)
+			if r.read(w, now) == 0 {
+				w.poll = time.Time{}
+				_ = w.in.Arm()
+				continue
+			}
+		}
+		if next.IsZero() || w.poll.Before(next) {
+			next = w.poll
+		}
+	}
+	return next
+}
+
+// sockets are all that are read.
+func (r *Room) sockets() iter.Seq[*doorway] {
+	return func(yield func(*doorway) bool) {
+		for _, w := range r.doors {
+			if !yield(w) {
+				return
+			}
+		}
+		for _, w := range r.echoes {
+			if !yield(w.doorway) {
+				return
+			}
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -51,6 +52,7 @@ type Room struct {
 	timers   timers
 	rng      *rand.Rand
 	secret   uint64 // marks our echo packets
+	epoch    time.Time
 	changed  bool
 	// closing are sockets to close once the lock is free: closing waits for the
 	// reader, who may wait for the lock.
@@ -88,6 +90,7 @@ func newRoom(c Config, k kernel, seed [32]byte) *Room {
 		echoes:   make(map[echoKey]*echoway),
 		rng:      rand.New(rand.NewChaCha8(seed)),
 		secret:   binary.BigEndian.Uint64(seed[:]),
+		epoch:    time.Now(),
 		buf:      make([]byte, 0, bfd.MaxLen),
 	}
 	r.metrics = newMetrics(r)

@@ -45,8 +45,9 @@ func (r *Room) Run(ctx context.Context) error {
 		} else {
 			r.leave(now)
 		}
+		polled := r.poll(now)
 		r.step(now, planned)
-		planned = r.timers.first()
+		planned = sooner(r.timers.first(), polled)
 		over := done == nil && (len(r.leaving) == 0 || !now.Before(end))
 		notify, closing := r.takeChanged(), r.takeClosing()
 		r.mu.Unlock()
@@ -66,6 +67,13 @@ func (r *Room) Run(ctx context.Context) error {
 			timer.Reset(time.Until(planned))
 		}
 	}
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (r *Room) takeChanged() bool {
@@ -124,11 +132,8 @@ func (r *Room) step(now, planned time.Time) {
 
 // drain reads all that has arrived.
 func (r *Room) drain(now time.Time) {
-	for d, w := range r.doors {
-		r.read(d, w, now)
-	}
-	for _, w := range r.echoes {
-		r.readEcho(w, now)
+	for w := range r.sockets() {
+		r.read(w, now)
 	}
 }
 

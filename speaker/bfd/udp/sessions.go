@@ -216,15 +216,9 @@ func (r *Room) openOne(s *session, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		w = &doorway{in: in}
 		d := s.door
-		w.handle = func(g *datagram) { r.receive(d, g, w.now) }
+		w = r.watch(in, d.String(), func(g *datagram, now time.Time) { r.receive(d, g, now) })
 		r.doors[d] = w
-		r.readers.Go(func() {
-			if err := in.Await(func() { r.arrived(d, w) }); err != nil {
-				r.log.Error("BFD packets are only read when something is due", "port", d.port(), "err", err)
-			}
-		})
 	}
 	out, err := r.kernel.Dial(s.key)
 	if err != nil {
@@ -232,7 +226,7 @@ func (r *Room) openOne(s *session, now time.Time) error {
 	}
 	s.out, s.dialled, s.trouble, s.drops, s.index = out, now, nil, w.in.Drops(), out.Index()
 	cfg := bfd.Config{
-		Discriminator: r.discriminator(), Multihop: s.key.Multihop, Seed: r.rng.Uint64(),
+		Discriminator: r.discriminator(), Multihop: s.key.Multihop, Seed: r.rng.Uint64(), Grain: grain, Epoch: r.epoch,
 		Loops: !s.key.Multihop && s.params.EchoInterval > 0 && r.kernel.Loops(out.Index(), s.key.Remote.Is6()),
 	}
 	s.bfd = bfd.New(now, cfg, s.params)

@@ -53,7 +53,7 @@ func (system) Listen(d door) (inlet, error) {
 		}
 		return nil, fmt.Errorf("bind UDP port %d: %w", d.port(), err)
 	}
-	return newReader(fd, "bfd"), nil
+	return newReader(fd, "bfd")
 }
 
 func udpSocket(v6 bool) (int, error) {
