@@ -14,7 +14,6 @@ import (
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/internal/testutil/netns"
-	"github.com/heraldlb/herald/internal/testutil/router"
 	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/observed"
 )
@@ -237,30 +236,5 @@ func TestNetnsRouterHangsAndDies(t *testing.T) {
 	s = await(t, r, "tor1", "to notice", func(s observed.Session) bool { return s.State != observed.Established })
 	if s.LastDown.Reason != reason.PeerHungUp {
 		t.Errorf("the end is %+v, want PeerHungUp", s.LastDown)
-	}
-}
-
-// What a router tells is refused before it costs memory; nothing is installed.
-func TestNetnsReceivedRoutesAreRefused(t *testing.T) {
-	ns := link(t, 1)
-	r, _ := start(t)
-	var lines strings.Builder
-	const many = 20000
-	for i := range many {
-		fmt.Fprintf(&lines, "route 172.%d.%d.%d/32 blackhole;\n", 16+i>>16, i>>8&255, i&255)
-	}
-	router.BIRD(t, ns, `
-router id 10.0.1.1;
-protocol device {}
-protocol static { ipv4; `+lines.String()+` }
-protocol bgp { local as 64999; neighbor 10.0.1.2 as 64512; connect retry time 1; ipv4 { import none; export all; }; }
-`)
-	r.SetSessions([]desired.Session{peer(1)}, nil)
-	s := await(t, r, "tor1", "to have heard all", func(s observed.Session) bool { return s.Received >= many })
-	if s.State != observed.Established {
-		t.Errorf("the session is %+v", s)
-	}
-	if got := netns.Self(t).IP(t, "route show"); strings.Contains(got, "172.16") {
-		t.Errorf("received routes are in the node's table:\n%s", got)
 	}
 }

@@ -57,7 +57,7 @@ type session struct {
 	gate    *gate
 	leaving bool
 	without string // what the connection's addresses do not allow
-	failed  bool // BFD says so
+	failed  bool   // BFD says so
 	hold    bgp.Hold
 	stopped bool
 	cancel  context.CancelFunc

@@ -20,10 +20,10 @@ import (
 // Every way to reach a peer carries routes of both families into its kernel.
 func TestNetnsSessionKinds(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		peer  func(*desired.Session)
-		frr   string // lines for the neighbour
-		port  string // where FRR listens, if not on 179
+		name string
+		peer func(*desired.Session)
+		frr  string // lines for the neighbour
+		port string // where FRR listens, if not on 179
 	}{
 		{name: "iBGP", peer: func(s *desired.Session) { s.MyASN = 64999 },
 			frr: "neighbor 10.0.1.2 remote-as 64999"},
