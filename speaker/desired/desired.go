@@ -83,6 +83,9 @@ type Decision struct {
 	// Outcome is, on the node that reports, why no node at all advertises the
 	// Service over BGP; the zero value if one does, and over layer 2.
 	Outcome Outcome
+	// Ignored is, over BGP and on the node that reports, what the Service asks for
+	// by annotation and does not get because it cannot be understood.
+	Ignored string
 	// Reports is true on the one node that tells the outcome on the Service
 	// itself (condition, announceFailed event). With a layer 2 Decision that is
 	// its owner or, if nobody owns it, the node that knows the cluster and whose

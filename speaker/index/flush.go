@@ -195,7 +195,7 @@ type sameness map[[2]*desired.Advertiser]bool
 func (s sameness) equal(a, b *desired.Decision) bool {
 	return a.Service == b.Service && a.Protocol == b.Protocol && a.Announce == b.Announce &&
 		a.Owner == b.Owner && a.Reason == b.Reason && a.Message == b.Message && a.Reports == b.Reports &&
-		a.Outcome == b.Outcome && slices.Equal(a.Addresses, b.Addresses) && equalInterfaces(a.Interfaces, b.Interfaces) &&
+		a.Outcome == b.Outcome && a.Ignored == b.Ignored && slices.Equal(a.Addresses, b.Addresses) && equalInterfaces(a.Interfaces, b.Interfaces) &&
 		slices.Equal(a.Peers, b.Peers) && s.advertisers(a.Advertisers, b.Advertisers)
 }
 

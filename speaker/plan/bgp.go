@@ -282,8 +282,20 @@ func (b *Ballot) decideBGP(k, i int, reports bool) desired.Decision {
 		if d.Advertisers = b.advertisers(k); len(d.Advertisers) == 0 {
 			d.Outcome = b.outcome(k)
 		}
+		d.Ignored = ignored(s.Service)
 	}
 	return d
+}
+
+// ignored says which of the BGP attributes that a Service asks for make no sense.
+func ignored(s *service.Service) string {
+	var all []string
+	for _, p := range s.Problems {
+		if p.Reason == reason.InvalidBGPAttribute {
+			all = append(all, p.Message)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // advertisers are the nodes that advertise Service k.

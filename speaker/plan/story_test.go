@@ -337,6 +337,9 @@ func tellBGP(b *strings.Builder, d desired.Decision) {
 		if len(d.Advertisers) == 0 {
 			fmt.Fprintf(b, " %s: %s", d.Outcome.Reason, d.Outcome.Message)
 		}
+		if d.Ignored != "" {
+			fmt.Fprintf(b, "; ignores %s", d.Ignored)
+		}
 	}
 	b.WriteByte('\n')
 }

@@ -55,9 +55,17 @@ func (me identity) bgp(f facts) clause {
 	case d == nil:
 		return clause{}
 	case len(d.Advertisers) > 0:
-		return clause{announced: true, reason: reason.Advertised, text: clip(advertise(d.Advertisers))}
+		return clause{announced: true, reason: reason.Advertised, text: clip(advertise(d.Advertisers) + unheard(d.Ignored))}
 	}
-	return clause{reason: d.Outcome.Reason, text: clip(d.Outcome.Message)}
+	return clause{reason: d.Outcome.Reason, text: clip(d.Outcome.Message + unheard(d.Ignored))}
+}
+
+// unheard tells of what a Service asked for and does not get.
+func unheard(ignored string) string {
+	if ignored == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s: %s)", reason.InvalidBGPAttribute, ignored)
 }
 
 // merge is the one verdict on both protocols: the Service is announced if one

@@ -36,6 +36,12 @@ func refused(r reason.Reason, message string) *desired.Decision {
 	return &desired.Decision{Service: web, Protocol: desired.BGP, Reports: true, Reason: r, Message: "of this node", Outcome: desired.Outcome{Reason: r, Message: message}}
 }
 
+// deaf is d for a Service that asks for what cannot be understood.
+func deaf(d *desired.Decision) *desired.Decision {
+	d.Ignored = "heraldlb.io/bgp-med: what"
+	return d
+}
+
 func TestTheConditionSpeaksForBothProtocols(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -57,6 +63,8 @@ func TestTheConditionSpeaksForBothProtocols(t *testing.T) {
 			metav1.ConditionTrue, reason.Advertised, "node-a, node-b and more advertise it to t1, t2 and more by BGP"},
 		{"the nodes have different peers", nil, advertised(append(by("tor2", "node-a"), by("tor1", "node-b")...)), "",
 			metav1.ConditionTrue, reason.Advertised, "node-a and node-b advertise it to tor1 and tor2 by BGP"},
+		{"an annotation that makes no sense is told of", nil, deaf(advertised(by("tor1", "node-a"))), "",
+			metav1.ConditionTrue, reason.Advertised, "node-a advertises it to tor1 by BGP (InvalidBGPAttribute: heraldlb.io/bgp-med: what)"},
 		{"both", announces(), advertised(by("tor1", "node-b")), "",
 			metav1.ConditionTrue, reason.Elected, assigned + "; node-b advertises it to tor1 by BGP"},
 		{"layer 2 works and BGP does not", announces(), refused(reason.NodeNotSelected, "No node is selected."), "",
