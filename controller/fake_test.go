@@ -47,10 +47,15 @@ type fakeCluster struct {
 	// refuseReport, if set, is asked before each write of a pool's status.
 	refuseReport func() error
 
+	// class is what the loop is started with.
+	class string
+
 	mu      sync.Mutex // guards what follows
 	version int
-	live    map[service.Key]*corev1.Service
-	cache   map[service.Key]*corev1.Service
+	// unreadable, if set, is why the configuration cannot be read.
+	unreadable error
+	live       map[service.Key]*corev1.Service
+	cache      map[service.Key]*corev1.Service
 	// shown is the version up to which the cache knows a Service.
 	shown   map[service.Key]int
 	pools   map[string]*v1beta1.IPAddressPool
@@ -235,6 +240,9 @@ func (f *fakeCluster) namespaces() (map[string]labels.Set, error) {
 func (f *fakeCluster) objects() (config.Objects, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.unreadable != nil {
+		return config.Objects{}, f.unreadable
+	}
 	var o config.Objects
 	for _, p := range f.pools {
 		o.Pools = append(o.Pools, *p)
@@ -372,7 +380,7 @@ func beginLogging(t *testing.T, f *fakeCluster, log *slog.Logger) *loop {
 	t.Helper()
 	m := newMetrics(prometheus.NewPedanticRegistry())
 	l := &loop{
-		cluster: f, inbox: f.inbox, metrics: m, log: log, mayWrite: f.mayWrite,
+		cluster: f, inbox: f.inbox, metrics: m, log: log, mayWrite: f.mayWrite, class: f.class,
 		events: newRecorder(f.createEvent, "controller-0", m.eventsDropped.Inc, log),
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -33,6 +33,8 @@ const (
 	// A write is given up after writeTimeout, and tried again after firstRetry,
 	// doubled each time up to lastRetry.
 	writeTimeout = 30 * time.Second
+	// configRetry is when a configuration that could not be read is read again.
+	configRetry = time.Second
 	// fenceInterval is how often a loop that may not write asks again.
 	fenceInterval = 100 * time.Millisecond
 	firstRetry    = 50 * time.Millisecond
@@ -210,7 +212,9 @@ func (l *loop) adopt(ctx context.Context) error {
 	for name, set := range namespaces {
 		l.alloc.SetNamespace(name, set)
 	}
-	l.configure()
+	if err := l.configure(); err != nil {
+		return err
+	}
 	var serve []*service.Service
 	err = l.cluster.liveServices(ctx, func(svc *corev1.Service) {
 		key := service.Key{Namespace: svc.Namespace, Name: svc.Name}
@@ -245,7 +249,12 @@ func (l *loop) read(n notes) {
 		}
 	}
 	if n.config {
-		l.configure()
+		if err := l.configure(); err != nil {
+			// What is in force stays, and what was said of it is still true.
+			l.metrics.updateErrors.Inc()
+			l.log.Error("the configuration stays as it is until it can be read", "err", err)
+			time.AfterFunc(configRetry, l.inbox.config)
+		}
 	}
 	for _, key := range n.services {
 		if version, gone := n.gone[key]; gone && l.isHistory(key, version) {
@@ -260,13 +269,11 @@ func (l *loop) read(n notes) {
 }
 
 // configure compiles the configuration and installs it if it changed.
-func (l *loop) configure() {
+func (l *loop) configure() error {
 	l.metrics.updates.Inc()
 	objects, err := l.cluster.objects()
 	if err != nil {
-		l.metrics.updateErrors.Inc()
-		l.log.Error("cannot read the configuration", "err", err)
-		return
+		return fmt.Errorf("read the configuration: %w", err)
 	}
 	snapshot, problems := config.Compile(objects)
 	l.tellProblems(objects, problems)
@@ -274,11 +281,12 @@ func (l *loop) configure() {
 	l.metrics.configured(problems)
 	l.reports.due = true
 	if snapshot.Equal(l.snapshot) {
-		return
+		return nil
 	}
 	l.snapshot = snapshot
 	l.log.Info("the configuration changed", "pools", len(snapshot.Pools), "problems", len(problems))
 	l.note(l.alloc.SetPools(snapshot.Pools))
+	return nil
 }
 
 // isHistory is true when the cache says that a Service is gone, but means one

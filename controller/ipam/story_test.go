@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/heraldlb/herald/controller/ipam"
@@ -550,4 +551,46 @@ func TestAfterAStart(t *testing.T) {
 		s.take(s.a.Assign(reborn))
 		s.expect("a=10.0.0.0", "b=10.0.0.1")
 	})
+}
+
+// What happens to one Service is decided for those whom it concerns, however many
+// others there are.
+func TestEventsDecideOnlyWhatTheyConcern(t *testing.T) {
+	const many = 500
+	s := tell(t).pool("p", "10.0.0.0/23")
+	s.a.EndGrace()
+	for i := range many {
+		s.service(fmt.Sprint("web-", i))
+	}
+	s.service("shares", share("k", "", "80/TCP")).service("joins", share("k", "", "81/TCP"))
+	for name, tt := range map[string]struct {
+		event func() []ipam.Decision
+		want  []string
+	}{
+		"a Service is deleted":       {func() []ipam.Decision { return s.a.Release(s.services["web-7"].Key) }, nil},
+		"a Service says the same":    {func() []ipam.Decision { return s.a.Assign(s.services["web-8"]) }, []string{"web-8"}},
+		"a sharing key changes":      {func() []ipam.Decision { return s.a.Assign(changed(s, "joins", share("l", "", "81/TCP"))) }, []string{"joins"}},
+		"the pools are told again":   {func() []ipam.Decision { return s.a.SetPools([]*config.Pool{s.pools["p"]}) }, nil},
+		"a namespace gets a label":   {func() []ipam.Decision { return s.a.SetNamespace("apps", labels.Set{"a": "b"}) }, nil},
+		"a pool appears":             {func() []ipam.Decision { return s.a.SetPools([]*config.Pool{s.pools["p"], {Name: "q"}}) }, nil},
+		"an unused address is asked": {func() []ipam.Decision { return s.a.Assign(changed(s, "web-9", ask("10.0.1.255"))) }, []string{"web-9"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, d := range tt.event() {
+				got = append(got, d.Service.Key.Name)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("decided (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// changed is a Service as it would be seen after a change.
+func changed(s *story, name string, change func(*service.Service)) *service.Service {
+	next := *s.services[name]
+	next.Addresses, next.Pool = s.has[name].Addresses, s.has[name].Pool
+	change(&next)
+	return &next
 }
