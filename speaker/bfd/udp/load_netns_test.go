@@ -131,7 +131,20 @@ func BenchmarkNetnsLoaded(b *testing.B) {
 	loaded.done, loaded.alarms = true, alarms
 	b.ReportMetric(alarms, "bfd.false_alarms_10min_loaded")
 	b.ReportMetric(frrDowns(b, frr), "frr-downs")
-	b.Logf("%s: %v sessions went down", span, alarms)
+	b.Logf("%s: %v sessions went down: %v", span, alarms, downs(r.log.String()))
+}
+
+// downs counts the reasons in a room's log.
+func downs(log string) map[string]int {
+	reasons := map[string]int{}
+	for line := range strings.Lines(log) {
+		if _, after, ok := strings.Cut(line, "reason="); ok {
+			word, _, _ := strings.Cut(after, " ")
+			at, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+			reasons[word+" at "+at[11:19]]++
+		}
+	}
+	return reasons
 }
 
 // litter allocates as the rest of the speaker might, without a pause.

@@ -26,7 +26,8 @@ type Config struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	// OnChange is called whenever Observed is different, and at times when it is
-	// not. It must not block, and may call Observed. May be nil.
+	// not, by several goroutines. It must not block, and may call Observed. May
+	// be nil.
 	OnChange func()
 }
 
