@@ -125,8 +125,16 @@ func (h *Test) heraldObject(kind, suffix, labels, spec string) string {
 	if !strings.HasPrefix(spec, "{") {
 		spec = "{" + spec + "}"
 	}
-	h.Apply(fmt.Sprintf("apiVersion: metallb.io/v1beta1\nkind: %s\nmetadata: {name: %s, labels: {%s}}\nspec: %s\n", kind, name, labels, spec))
+	h.Apply(fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: %s, labels: {%s}}\nspec: %s\n", apiVersion(kind), kind, name, labels, spec))
 	return name
+}
+
+// apiVersion is the version that is stored.
+func apiVersion(kind string) string {
+	if kind == "BGPPeer" {
+		return "metallb.io/v1beta2"
+	}
+	return "metallb.io/v1beta1"
 }
 
 // Delete deletes an object of one of Herald's kinds.
