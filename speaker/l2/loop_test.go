@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/arp"
 	"golang.org/x/net/bpf"
 	"pgregory.net/rapid"
 
@@ -334,6 +335,28 @@ func TestFailedJoinIsObservedAndRetried(t *testing.T) {
 	o, _ = r.a.ObservedAddress(vip6)
 	if diff := cmp.Diff(observed.L2Address{Interfaces: []string{"eth0"}}, o); diff != "" {
 		t.Errorf("observed after the retry (-want +got):\n%s", diff)
+	}
+}
+
+// An interface that refuses whatever is asked of it keeps no other from serving.
+func TestFailingInterfaceHarmsOnlyItself(t *testing.T) {
+	r := newRoom(t)
+	r.k.absent[2] = true
+	r.a.SetLinks(observed.Links{linkOf(2, "eth0", ourMAC), linkOf(3, "eth1", thirdMAC)})
+	r.a.Set(wanted(vip4, vip6))
+	want := []string{fmt.Sprintf("3:%x:%s", thirdMAC[:], vip4), fmt.Sprintf("3:%x:%s", thirdMAC[:], vip6)}
+	if diff := cmp.Diff(want, r.burstOf(t)); diff != "" {
+		t.Errorf("announced (-want +got):\n%s", diff)
+	}
+	if !r.k.joined[membership{3, groupOf(vip6)}] {
+		t.Error("eth1 did not join the solicited-node group")
+	}
+	if o, _ := r.a.ObservedAddress(vip6); !slices.Equal(o.Interfaces, []string{"eth1"}) || len(o.Failures) != 1 || o.Failures[0].Interface != "eth0" {
+		t.Errorf("observed %+v, want eth1 announcing and eth0 failing", o)
+	}
+	frame := arpFrameOf(t, broadcast, theirMAC, arp.OperationRequest, theirMAC, "10.0.0.7", hwAddr{}, vip4.String())
+	if _, _, verdict := r.a.decide(protoARP, 3, frame, make([]byte, 0, 128)); verdict != answered {
+		t.Errorf("a request on eth1: verdict %d, want an answer", verdict)
 	}
 }
 
