@@ -200,6 +200,12 @@ func (s *speaker) label(node, key, value string) {
 func TestForwardingIsWatched(t *testing.T) {
 	s := withBGP(t)
 	s.known().look()
+	if len(s.bfd.want) > 0 {
+		t.Errorf("before the session was up, BFD sessions %v, want none", s.bfd.want)
+	}
+	s.bgp.reached = observed.BGP{{Peer: "tor1", State: observed.Established, Watch: true}}
+	s.inbox.put(func(n *notes) { n.sessions = true })
+	s.look()
 	tor1 := observed.BFDPeer{Remote: netip.MustParseAddr("192.168.1.1")}
 	var peers []observed.BFDPeer
 	for p, parameters := range s.bfd.want {

@@ -3,6 +3,10 @@ package bgp
 import "time"
 
 const (
+	// patience is how long a session waits for BFD alone to come back; then it
+	// is tried without. A router that takes its neighbours as they dial watches
+	// none before, so that BFD would never come back.
+	patience = 3 * time.Second
 	// dampMin and dampMax bound how long a session waits after BFD came up
 	// again: the first time in a while not at all, then longer each time.
 	dampMin = time.Second
@@ -21,12 +25,12 @@ type Hold struct {
 	// after it is back.
 	last  time.Time
 	after time.Duration
-	// until is when the wait ends.
+	// until is when the wait ends: after a failure, with or without BFD.
 	until time.Time
 }
 
 // Step takes the news and tells whether the session is held now, and when to ask
-// again, if time alone will change that.
+// again, if nothing else changes.
 func (h *Hold) Step(now time.Time, failed bool) (held bool, again time.Time) {
 	switch {
 	case failed && !h.failed:
@@ -35,14 +39,11 @@ func (h *Hold) Step(now time.Time, failed bool) (held bool, again time.Time) {
 		} else {
 			h.after = 0
 		}
-		h.last = now
-	case !failed && h.failed:
+		h.last, h.until = now, now.Add(patience+h.after)
+	case !failed && h.failed && now.Before(h.until):
 		h.until = now.Add(h.after)
 	}
 	h.failed = failed
-	if failed {
-		return true, time.Time{}
-	}
 	if now.Before(h.until) {
 		return true, h.until
 	}

@@ -239,18 +239,26 @@ func TestHold(t *testing.T) {
 		steps []step
 	}{
 		{"never failed", []step{{0, false, false, 0}, {9, false, false, 0}}},
-		{"the first failure is over as soon as it is over", []step{{0, true, true, 0}, {5, true, true, 0}, {9, false, false, 0}}},
+		{"the first failure is over as soon as it is over", []step{{0, true, true, 3}, {2, true, true, 3}, {2, false, false, 0}, {9, false, false, 0}}},
 		{"each further one within two minutes costs twice the wait", []step{
-			{0, true, true, 0}, {1, false, false, 0},
-			{2, true, true, 0}, {3, false, true, 4}, {4, false, false, 0},
-			{5, true, true, 0}, {6, false, true, 8}, {7, false, true, 8}, {8, false, false, 0},
-			{9, true, true, 0}, {10, false, true, 14},
+			{0, true, true, 3}, {1, false, false, 0},
+			{2, true, true, 6}, {3, false, true, 4}, {4, false, false, 0},
+			{5, true, true, 10}, {6, false, true, 8}, {7, false, true, 8}, {8, false, false, 0},
+			{9, true, true, 16}, {10, false, true, 14},
 		}},
 		{"a failure while waiting holds again", []step{
-			{0, true, true, 0}, {1, false, false, 0}, {2, true, true, 0}, {3, false, true, 4}, {3, true, true, 0}, {5, false, true, 7},
+			{0, true, true, 3}, {1, false, false, 0}, {2, true, true, 6}, {3, false, true, 4}, {3, true, true, 8}, {5, false, true, 7},
 		}},
 		{"calm forgives", []step{
-			{0, true, true, 0}, {1, false, false, 0}, {2, true, true, 0}, {3, false, true, 4}, {300, true, true, 0}, {301, false, false, 0},
+			{0, true, true, 3}, {1, false, false, 0}, {2, true, true, 6}, {3, false, true, 4}, {300, true, true, 303}, {301, false, false, 0},
+		}},
+		{"BFD that does not come back by itself is not awaited for long", []step{
+			{0, true, true, 3}, {3, true, false, 0}, {4, true, false, 0}, {5, false, false, 0},
+		}},
+		{"but longer each time", []step{
+			{0, true, true, 3}, {3, true, false, 0}, {4, false, false, 0},
+			{10, true, true, 14}, {13, true, true, 14}, {14, true, false, 0}, {15, false, false, 0},
+			{20, true, true, 25}, {25, true, false, 0},
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -48,6 +48,11 @@ type Session struct {
 	// LastDown is how the session ended the last time; the zero value if it
 	// never did.
 	LastDown SessionDown
+	// Watch is true when BFD may watch the peer: from the first time that the
+	// session was established, but not while it is being opened. A router begins
+	// with BFD, or begins anew, when the session comes up, and takes a BFD session
+	// that was up before for one that fails.
+	Watch bool
 
 	// What both sides agreed on; zero values unless established.
 	RemoteASN       uint32

@@ -17,10 +17,9 @@ import (
 const singleHopTTL = 255
 
 // BFDSessions returns the BFD sessions that watch the peers of a node, and what
-// could not be as it was asked for. Where an address of the peer is not known
-// from the configuration, reached tells it: from a session that is
-// established, or that BFD itself holds down. Sessions are in the order of the
-// peers' names.
+// could not be as it was asked for. What was reached tells whether BFD may watch
+// a peer, see observed.Session, and the address of a peer where the configuration
+// does not say it. Sessions are in the order of the peers' names.
 //
 // There is one BFD session for each pair of systems. If two peers ask for
 // different ones, each parameter takes the value that finds a failure sooner.
@@ -73,13 +72,15 @@ func authentication(p *config.BFDProfile, secrets Secrets) (a desired.BFDAuth, r
 	return desired.BFDAuth{Meticulous: p.AuthMeticulous, KeyID: p.AuthKeyID, Key: key}, "", ""
 }
 
-// remotes are the addresses of a peer, with a zone if it is link-local.
+// remotes are the addresses of a peer that BFD may watch, with a zone if they are
+// link-local.
 func remotes(p *config.Peer, reached observed.BGP) (all []netip.Addr) {
-	if p.Address.IsValid() {
-		return []netip.Addr{p.Address}
-	}
 	for _, s := range reached {
-		if s.Peer == p.Name && s.Remote.IsValid() && (s.State == observed.Established || s.State == observed.HeldDown) {
+		switch {
+		case s.Peer != p.Name || !s.Watch:
+		case p.Address.IsValid():
+			all = append(all, p.Address)
+		case s.Remote.IsValid():
 			all = append(all, s.Remote)
 		}
 	}

@@ -211,7 +211,8 @@ func bfdText(k observed.BFDPeer, p desired.BFDParameters) string {
 func TestBFDSessions(t *testing.T) {
 	key := plan.Secrets{"bfd": {Key: "k"}}
 	on := func(peer, remote string, state observed.SessionState) observed.Session {
-		return observed.Session{Peer: peer, Remote: netip.MustParseAddr(remote), State: state}
+		met := state == observed.Established || state == observed.HeldDown
+		return observed.Session{Peer: peer, Remote: netip.MustParseAddr(remote), State: state, Watch: met}
 	}
 	for name, c := range map[string]struct {
 		peers   string
@@ -220,6 +221,10 @@ func TestBFDSessions(t *testing.T) {
 		want    []string
 		notes   []desired.Refusal
 	}{
+		"a peer before its session": {
+			peers:   peerYAML("tor", `peerASN: 64513, peerAddress: 172.16.0.1, bfdProfile: slow`),
+			reached: observed.BGP{on("tor", "172.16.0.1", observed.OpenSent), on("other", "172.16.0.1", observed.Established)},
+		},
 		"a peer without a profile": {peers: peerYAML("tor", `peerASN: 64513, peerAddress: 172.16.0.1`)},
 		"an eBGP peer, directly connected": {
 			peers: peerYAML("tor", `peerASN: 64513, peerAddress: 172.16.0.1, bfdProfile: slow`),
@@ -257,7 +262,7 @@ func TestBFDSessions(t *testing.T) {
 			peers: peerYAML("tor", `peerASN: 64513, interface: eth0, bfdProfile: slow`),
 			reached: observed.BGP{
 				on("tor", "fe80::1%eth0", observed.OpenSent), on("other", "fe80::2%eth0", observed.Established),
-				{Peer: "tor", State: observed.Established},
+				{Peer: "tor", State: observed.Established, Watch: true},
 			},
 		},
 		"an unnumbered peer": {
@@ -311,6 +316,11 @@ func TestBFDSessions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sessions, _ := plan.Sessions(compiled(t, profiles+c.peers), plan.Site{Node: "east", Secrets: c.secrets})
+			if c.reached == nil {
+				for _, s := range sessions {
+					c.reached = append(c.reached, observed.Session{Peer: s.Name, Remote: s.Address, State: observed.Established, Watch: true})
+				}
+			}
 			got, notes := plan.BFDSessions(sessions, c.reached, links, c.secrets)
 			var texts []string
 			for k, p := range got {

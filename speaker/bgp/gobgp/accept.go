@@ -92,7 +92,7 @@ func (r *Room) neighbor(of *session, remote netip.Addr) *session {
 	s := newSession(r, want, r.routes[want.Name])
 	s.seen.Dynamic, s.seen.Remote, s.once = true, remote, true
 	r.dynamic[s] = struct{}{}
-	s.setFailed(r.failed(s))
+	s.setBFD(r.watch(s))
 	r.all.Go(func() {
 		s.run(r.ctx)
 		r.mu.Lock()

@@ -5,6 +5,8 @@ package gobgp
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"github.com/heraldlb/herald/internal/config"
 	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/internal/testutil/netns"
+	"github.com/heraldlb/herald/speaker/bgp"
 	"github.com/heraldlb/herald/speaker/desired"
 	"github.com/heraldlb/herald/speaker/observed"
 )
@@ -65,9 +68,9 @@ func TestNetnsChurnTouchesNoSession(t *testing.T) {
 	_ = tor3
 }
 
-// A key that both sides change within the hold time does not end the session,
-// where the router's own change does not.
-func TestNetnsPasswordRotatesLive(t *testing.T) {
+// Our side of a new password does not end the session. FRR's side does, with a
+// farewell under the old key that must still be understood.
+func TestNetnsPasswordRotates(t *testing.T) {
 	ns := link(t, 1)
 	r, _ := start(t)
 	rotating := func(key string) []desired.Session {
@@ -88,6 +91,70 @@ func TestNetnsPasswordRotatesLive(t *testing.T) {
 		return s.State == observed.Established && s.Since.After(before.Since)
 	})
 	awaitRoutes(t, tor, "192.0.2.1/32")
+}
+
+// A router that goes on under the new key without a word keeps the session.
+func TestNetnsPasswordRotatesLive(t *testing.T) {
+	ns := link(t, 1)
+	remote := netip.MustParsePrefix("10.0.1.2/32")
+	var listener *net.TCPListener
+	ns.Do(t, func() error {
+		l, err := listenLocal(t.Context(), netip.MustParseAddrPort("10.0.1.1:179"), "")
+		if err == nil {
+			listener = l.TCPListener
+		}
+		return err
+	})
+	key := func(of syscall.Conn, key string) {
+		t.Helper()
+		raw, err := of.SyscallConn()
+		if err == nil {
+			err = control(raw, func(fd int) error { return setKey(fd, remote, key) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	key(listener, "first")
+	t.Cleanup(func() { _ = listener.Close() })
+	rotating := func(key string) []desired.Session {
+		return []desired.Session{peer(1, func(s *desired.Session) {
+			s.Key, s.HoldTime, s.KeepaliveTime = key, ptr(9*time.Second), ptr(3*time.Second)
+		})}
+	}
+	r, _ := start(t)
+	r.SetSessions(rotating("first"), nil)
+	conn, err := listener.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	open := bgp.Open{ASN: 64999, HoldTime: 9 * time.Second, ID: netip.MustParseAddr("10.0.1.1"), IPv4: true}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		_, _ = conn.Write(open.Append(nil))
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		for {
+			_, _ = conn.Write(bgp.AppendKeepalive(nil))
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	untouched := steady(t, r, "tor1")
+	heard := func() uint64 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.sessions["tor1"].counts.in[bgp.KeepaliveMessage].Load()
+	}
+	key(conn, "second")
+	r.SetSessions(rotating("second"), nil)
+	before := heard()
+	netns.Wait(t, 20*time.Second, "the peer to be heard under the new key", func() bool { return heard() > before+5 })
+	untouched()
 }
 
 // A field that only a new session can have resets that session and tells the peer
@@ -213,6 +280,37 @@ func TestNetnsBFDHoldsTheSession(t *testing.T) {
 	awaitUp(t, r, "tor1")
 	t.Logf("back after %s", time.Since(began).Round(10*time.Millisecond))
 	awaitRoutes(t, tor, "192.0.2.1/32")
+}
+
+// A router that learns its neighbours when they dial has no BFD before: the
+// session does not wait for BFD for ever, and BFD begins anew when it is up.
+func TestNetnsBFDAloneDoesNotComeBack(t *testing.T) {
+	ns := link(t, 1)
+	frr(t, ns, 1, "")
+	r, _ := start(t)
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.BFD = &config.BFDProfile{Name: "fast"} })}, nil)
+	if s := await(t, r, "tor1", "to say something", func(observed.Session) bool { return true }); s.Watch && s.State != observed.Established {
+		t.Errorf("BFD may watch a session that was never up: %+v", s)
+	}
+	if s := awaitUp(t, r, "tor1"); !s.Watch {
+		t.Errorf("BFD may not watch a session that is up: %+v", s)
+	}
+	key := observed.BFDPeer{Remote: netip.MustParseAddr("10.0.1.1")}
+	r.SetBFD(observed.BFD{key: {State: observed.BFDUp, WasUp: true}})
+	r.SetBFD(observed.BFD{key: {State: observed.BFDDown, WasUp: true}})
+	if s := await(t, r, "tor1", "to be held down", func(s observed.Session) bool { return s.State == observed.HeldDown }); !s.Watch {
+		t.Errorf("a session that BFD holds down is not watched any more: %+v", s)
+	}
+	began := time.Now()
+	opening := await(t, r, "tor1", "to be tried without BFD", func(s observed.Session) bool {
+		return s.State == observed.OpenSent || s.State == observed.OpenConfirm || s.State == observed.Established
+	})
+	if opening.Watch != (opening.State == observed.Established) {
+		t.Errorf("while the session is opened: %+v, want no BFD", opening)
+	}
+	r.SetBFD(observed.BFD{}) // as the BFD room does what the session says
+	awaitUp(t, r, "tor1")
+	t.Logf("back after %s", time.Since(began).Round(10*time.Millisecond))
 }
 
 // A router that hangs is noticed when the hold time is over, one that dies at

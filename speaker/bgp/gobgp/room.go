@@ -196,7 +196,7 @@ func (r *Room) add(want desired.Session, before *session) {
 		s.seen.LastDown = before.observed().LastDown
 	}
 	r.sessions[want.Name] = s
-	s.setFailed(r.failed(s))
+	s.setBFD(r.watch(s))
 	r.start(s)
 }
 
@@ -250,22 +250,23 @@ func (r *Room) SetBFD(sessions observed.BFD) {
 	defer r.mu.Unlock()
 	r.bfd = maps.Clone(sessions)
 	for s := range r.everyone {
-		s.setFailed(r.failed(s))
+		s.setBFD(r.watch(s))
 	}
 }
 
-// failed tells whether BFD declares a session's peer dead; mu is held.
-func (r *Room) failed(s *session) bool {
+// watch tells whether BFD declares a session's peer dead, or sees it; mu is held.
+func (r *Room) watch(s *session) (failed, watched bool) {
 	want, seen := s.config(), s.observed()
 	if want.BFD == nil {
-		return false
+		return false, false
 	}
 	for key, b := range r.bfd {
-		if b.Failed() && bgp.WatchedBy(&want, seen.Remote, seen.Local, key) {
-			return true
+		if bgp.WatchedBy(&want, seen.Remote, seen.Local, key) {
+			failed = failed || b.Failed()
+			watched = watched || b.State == observed.BFDUp
 		}
 	}
-	return false
+	return failed, watched && !failed
 }
 
 // everyone ranges over all sessions; mu is held.

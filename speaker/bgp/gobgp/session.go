@@ -58,6 +58,8 @@ type session struct {
 	leaving bool
 	without string // what the connection's addresses do not allow
 	failed  bool   // BFD says so
+	watched bool   // BFD says that the peer is there
+	met     bool   // the session was established once
 	hold    bgp.Hold
 	stopped bool
 	cancel  context.CancelFunc
@@ -266,19 +268,16 @@ func (s *session) awaitRelease(ctx context.Context) bool {
 			message = "BFD is up again; after repeated failures the session waits until it has been for a while."
 		}
 		s.report(observed.HeldDown, reason.BFDSaysDown, message)
-		if again.IsZero() {
-			again = time.Now().Add(time.Hour)
-		}
 		s.rest(ctx, time.Until(again))
 	}
 	return false
 }
 
-// setFailed says whether BFD declares the peer dead.
-func (s *session) setFailed(failed bool) {
+// setBFD says whether BFD declares the peer dead, or sees it.
+func (s *session) setBFD(failed, watched bool) {
 	s.mu.Lock()
 	changed := s.failed != failed
-	s.failed = failed
+	s.failed, s.watched = failed, watched
 	if changed && failed {
 		s.hold.Step(time.Now(), true)
 	}
@@ -400,7 +399,7 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 	hold, _, _ := bgp.Timers(want.Peer)
 	g := &gate{
 		peer: conn, library: ready.conn, lib: lib, counts: &s.counts, hold: hold, sent: ready.open,
-		told: make(map[netip.Prefix]struct{}),
+		told: make(map[netip.Prefix]struct{}), done: make(chan struct{}),
 	}
 	g.sent.HoldTime = hold
 	g.check = func(o bgp.Open) (reason.Reason, string, *bgp.Notification) { return judge(want, o) }
@@ -409,7 +408,13 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 	s.mu.Lock()
 	s.seen.Remote, s.seen.Local = remote, local
 	s.gate = g
-	refuse := s.failed || s.stopped
+	held, _ := s.hold.Step(time.Now(), s.failed)
+	refuse := held || s.stopped
+	if !refuse {
+		// BFD that does not see the peer yet begins when the session is up: the
+		// router knows then from which address we speak, and who we are.
+		s.seen.Watch = s.watched
+	}
 	s.mu.Unlock()
 	var end ending
 	if refuse {
@@ -420,6 +425,7 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 	}
 	s.mu.Lock()
 	s.gate = nil
+	s.seen.Watch = s.met
 	if end.wasUp {
 		s.seen.LastDown = observed.SessionDown{At: time.Now(), Reason: end.reason, Message: end.message}
 	}
@@ -489,6 +495,7 @@ func (s *session) progress(g *gate, state observed.SessionState) {
 	want := s.want
 	s.seen.State, s.seen.Since = state, time.Now()
 	if state == observed.Established {
+		s.met, s.seen.Watch = true, true
 		s.seen.Reason, s.seen.Message = "", s.without
 		s.seen.RemoteASN, s.seen.RemoteID = g.got.ASN, g.got.ID
 		s.seen.HoldTime, s.seen.KeepaliveTime = bgp.Negotiated(want.Peer, g.got.HoldTime)
@@ -514,7 +521,7 @@ func (s *session) report(state observed.SessionState, why reason.Reason, message
 		}
 		s.seen = observed.Session{
 			Peer: s.seen.Peer, Dynamic: s.seen.Dynamic, Remote: s.seen.Remote, Local: s.seen.Local, Port: s.seen.Port,
-			VRF: s.seen.VRF, Since: s.seen.Since, LastDown: s.seen.LastDown, State: state, Reason: why, Message: message,
+			VRF: s.seen.VRF, Since: s.seen.Since, LastDown: s.seen.LastDown, Watch: s.seen.Watch, State: state, Reason: why, Message: message,
 		}
 	}
 	s.mu.Unlock()
