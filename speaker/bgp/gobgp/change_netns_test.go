@@ -99,9 +99,11 @@ func TestNetnsPasswordRotatesLive(t *testing.T) {
 	remote := netip.MustParsePrefix("10.0.1.2/32")
 	var listener *net.TCPListener
 	ns.Do(t, func() error {
-		l, err := listenLocal(t.Context(), netip.MustParseAddrPort("10.0.1.1:179"), "")
+		lc := net.ListenConfig{}
+		lc.SetMultipathTCP(false)
+		l, err := lc.Listen(t.Context(), "tcp4", "10.0.1.1:179")
 		if err == nil {
-			listener = l.TCPListener
+			listener = l.(*net.TCPListener)
 		}
 		return err
 	})

@@ -46,6 +46,8 @@ type gate struct {
 	extended  atomic.Bool
 	up        atomic.Bool
 	heard     atomic.Int64 // prefixes that the peer sent
+	last      atomic.Int64 // when it sent anything, in Unix nanoseconds
+	done      chan struct{}
 
 	// mu guards the writing side of peer.
 	mu     sync.Mutex
@@ -73,6 +75,7 @@ type ending struct {
 func (g *gate) run(ctx context.Context) ending {
 	stop := context.AfterFunc(ctx, func() { g.finish(reason.SessionStopped, "The session was ended here.", nil) })
 	defer stop()
+	defer close(g.done)
 	defer func() {
 		_ = g.peer.Close()
 		_ = g.library.Close()
@@ -149,6 +152,7 @@ func (g *gate) pumpPeer(from *reader) {
 			g.fail(err, "closed the connection")
 			return
 		}
+		g.last.Store(time.Now().UnixNano())
 		g.counts.received(m.kind)
 		if err := g.handle(m); err != nil {
 			g.fail(err, "closed the connection")

@@ -154,9 +154,12 @@ func (l *listeners) listen(ctx context.Context, p port) (*socket, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		return control(c, func(fd int) error {
 			if p.device != "" {
-				return unix.BindToDevice(fd, p.device)
+				if err := unix.BindToDevice(fd, p.device); err != nil {
+					return err
+				}
 			}
-			return nil
+			// A peer with GTSM takes the answer to its SYN only so.
+			return hopLimit{send: 255}.set(fd, p.v6)
 		})
 	}}
 	lc.SetMultipathTCP(false)

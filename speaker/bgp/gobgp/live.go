@@ -2,6 +2,7 @@ package gobgp
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/speaker/bgp"
@@ -27,20 +28,12 @@ func (s *session) adjust(want desired.Session) {
 	}
 	raw, err := g.peer.SyscallConn()
 	if err == nil {
-		remote := addrOf(g.peer.RemoteAddr())
-		err = control(raw, func(fd int) error {
-			if want.Key != was.Key {
-				// The kernel takes a new key on a live connection. The peer
-				// drops what is signed with it until it has the key as well;
-				// done within the hold time, the session does not notice.
-				if err := setKey(fd, netip.PrefixFrom(remote.WithZone(""), remote.BitLen()), want.Key); err != nil {
-					return err
-				}
-			}
-			var h hopLimit
-			h.send, h.least = bgp.HopLimits(want.Peer)
-			return h.set(fd, remote.Is6())
-		})
+		var h hopLimit
+		h.send, h.least = bgp.HopLimits(want.Peer)
+		err = control(raw, func(fd int) error { return h.set(fd, addrOf(g.peer.RemoteAddr()).Is6()) })
+	}
+	if want.Key != was.Key {
+		s.room.all.Go(func() { s.rotate(g, want.Key) })
 	}
 	if err != nil {
 		s.log.Warn("the session's socket does not take the change: it begins anew", "err", err)
@@ -49,6 +42,39 @@ func (s *session) adjust(want desired.Session) {
 				&bgp.Notification{Code: bgp.Cease, Subcode: bgp.OtherConfig})
 		})
 	}
+}
+
+// rotate gives a connected socket a new key, when the peer has it: a router that
+// changes its key lives on without a word, or says goodbye under the old one. So
+// the old key stays until the peer falls silent, and the new one is tried before
+// the hold time is over. The kernel takes it on a live connection.
+func (s *session) rotate(g *gate, key string) {
+	_, keepalive := bgp.Negotiated(s.config().Peer, g.got.HoldTime)
+	if keepalive == 0 {
+		keepalive = bgp.DefaultHold / 3
+	}
+	ticker := time.NewTicker(max(keepalive/10, 100*time.Millisecond))
+	defer ticker.Stop()
+	for time.Since(time.Unix(0, g.last.Load())) < keepalive+keepalive/2 {
+		select {
+		case <-g.done:
+			return
+		case <-ticker.C:
+		}
+		if s.config().Key != key {
+			return // another rotation is under way
+		}
+	}
+	raw, err := g.peer.SyscallConn()
+	if err == nil {
+		remote := addrOf(g.peer.RemoteAddr()).WithZone("")
+		err = control(raw, func(fd int) error { return setKey(fd, netip.PrefixFrom(remote, remote.BitLen()), key) })
+	}
+	if err != nil {
+		s.log.Warn("the session's socket does not take the new key", "err", err)
+		return
+	}
+	s.log.Info("the session continues with its new key")
 }
 
 // leave asks the peer to take other ways (RFC 8326); false if the session has no

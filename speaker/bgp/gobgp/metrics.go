@@ -25,60 +25,52 @@ func (c *counts) received(t bgp.MessageType) {
 }
 
 // metrics reads the sessions when it is asked. All series carry the labels peer,
-// "ip:port" as MetalLB writes it, and vrf, "" for none.
+// "ip:port" as MetalLB writes it, and vrf, "" for none. A session's counters live
+// in it, and its series go with it.
 type metrics struct {
-	room  *Room
-	descs []metric
-}
+	room *Room
 
-// metric is one name and where its value is.
-type metric struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(*session, observed.Session) float64
+	sessionUp, announced, pending *prometheus.Desc
+	updatesSent, updatesReceived, opensSent, opensReceived,
+	notificationsSent, notificationsReceived, keepalivesSent, keepalivesReceived,
+	refreshSent, refreshReceived, totalSent, totalReceived *prometheus.Desc
 }
 
 func newMetrics(r *Room) *metrics {
-	m := &metrics{room: r}
-	add := func(name, help string, kind prometheus.ValueType, value func(*session, observed.Session) float64) {
-		m.descs = append(m.descs, metric{
-			prometheus.NewDesc("metallb_bgp_"+name, help, []string{"peer", "vrf"}, nil), kind, value})
+	labels := []string{"peer", "vrf"}
+	return &metrics{
+		room: r,
+		sessionUp: prometheus.NewDesc("metallb_bgp_session_up",
+			"BGP session state (1 is up, 0 is down).", labels, nil),
+		announced: prometheus.NewDesc("metallb_bgp_announced_prefixes_total",
+			"Number of prefixes that the peer has been told.", labels, nil),
+		pending: prometheus.NewDesc("metallb_bgp_pending_prefixes_total",
+			"Number of prefixes that the peer should have been told and has not.", labels, nil),
+		updatesSent: prometheus.NewDesc("metallb_bgp_updates_total",
+			"Number of BGP UPDATE messages sent.", labels, nil),
+		updatesReceived: prometheus.NewDesc("metallb_bgp_updates_total_received",
+			"Number of BGP UPDATE messages received; all of their routes are refused.", labels, nil),
+		opensSent: prometheus.NewDesc("metallb_bgp_opens_sent",
+			"Number of BGP OPEN messages sent.", labels, nil),
+		opensReceived: prometheus.NewDesc("metallb_bgp_opens_received",
+			"Number of BGP OPEN messages received.", labels, nil),
+		notificationsSent: prometheus.NewDesc("metallb_bgp_notifications_sent",
+			"Number of BGP NOTIFICATION messages sent.", labels, nil),
+		notificationsReceived: prometheus.NewDesc("metallb_bgp_notifications_received",
+			"Number of BGP NOTIFICATION messages received.", labels, nil),
+		keepalivesSent: prometheus.NewDesc("metallb_bgp_keepalives_sent",
+			"Number of BGP KEEPALIVE messages sent.", labels, nil),
+		keepalivesReceived: prometheus.NewDesc("metallb_bgp_keepalives_received",
+			"Number of BGP KEEPALIVE messages received.", labels, nil),
+		refreshSent: prometheus.NewDesc("metallb_bgp_route_refresh_sent",
+			"Number of BGP ROUTE-REFRESH messages sent.", labels, nil),
+		refreshReceived: prometheus.NewDesc("metallb_bgp_route_refresh_received",
+			"Number of BGP ROUTE-REFRESH messages received.", labels, nil),
+		totalSent: prometheus.NewDesc("metallb_bgp_total_sent",
+			"Number of BGP messages sent.", labels, nil),
+		totalReceived: prometheus.NewDesc("metallb_bgp_total_received",
+			"Number of BGP messages received.", labels, nil),
 	}
-	add("session_up", "BGP session state (1 is up, 0 is down).", prometheus.GaugeValue,
-		func(_ *session, o observed.Session) float64 {
-			if o.State == observed.Established {
-				return 1
-			}
-			return 0
-		})
-	add("announced_prefixes_total", "Number of prefixes that the peer has been told.", prometheus.GaugeValue,
-		func(_ *session, o observed.Session) float64 { return float64(o.SentIPv4 + o.SentIPv6) })
-	add("pending_prefixes_total", "Number of prefixes that the peer should have been told and has not.", prometheus.GaugeValue,
-		func(s *session, o observed.Session) float64 { return float64(s.waiting(o)) })
-	count := func(name, help string, pick func(*counts) *atomic.Uint64) {
-		add(name, help, prometheus.CounterValue, func(s *session, _ observed.Session) float64 {
-			return float64(pick(&s.counts).Load())
-		})
-	}
-	out := func(t bgp.MessageType) func(*counts) *atomic.Uint64 {
-		return func(c *counts) *atomic.Uint64 { return &c.out[t] }
-	}
-	in := func(t bgp.MessageType) func(*counts) *atomic.Uint64 {
-		return func(c *counts) *atomic.Uint64 { return &c.in[t] }
-	}
-	count("updates_total", "Number of UPDATE messages sent.", out(bgp.UpdateMessage))
-	count("updates_total_received", "Number of UPDATE messages received; all of their routes are refused.", in(bgp.UpdateMessage))
-	count("opens_sent", "Number of OPEN messages sent.", out(bgp.OpenMessage))
-	count("opens_received", "Number of OPEN messages received.", in(bgp.OpenMessage))
-	count("notifications_sent", "Number of NOTIFICATION messages sent.", out(bgp.NotificationMessage))
-	count("notifications_received", "Number of NOTIFICATION messages received.", in(bgp.NotificationMessage))
-	count("keepalives_sent", "Number of KEEPALIVE messages sent.", out(bgp.KeepaliveMessage))
-	count("keepalives_received", "Number of KEEPALIVE messages received.", in(bgp.KeepaliveMessage))
-	count("route_refresh_sent", "Number of ROUTE-REFRESH messages sent.", out(bgp.RefreshMessage))
-	count("route_refresh_received", "Number of ROUTE-REFRESH messages received.", in(bgp.RefreshMessage))
-	count("total_sent", "Number of messages sent.", out(0))
-	count("total_received", "Number of messages received.", in(0))
-	return m
 }
 
 // waiting counts the prefixes that the peer should have and has not.
@@ -97,8 +89,24 @@ func (s *session) waiting(o observed.Session) int {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range m.descs {
-		ch <- d.desc
+	for _, d := range []*prometheus.Desc{
+		m.sessionUp,
+		m.announced,
+		m.pending,
+		m.updatesSent,
+		m.updatesReceived,
+		m.opensSent,
+		m.opensReceived,
+		m.notificationsSent,
+		m.notificationsReceived,
+		m.keepalivesSent,
+		m.keepalivesReceived,
+		m.refreshSent,
+		m.refreshReceived,
+		m.totalSent,
+		m.totalReceived,
+	} {
+		ch <- d
 	}
 }
 
@@ -119,8 +127,34 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		seen[[2]string{peer, vrf}] = struct{}{}
-		for _, d := range m.descs {
-			ch <- prometheus.MustNewConstMetric(d.desc, d.kind, d.value(s, o), peer, vrf)
-		}
+		m.collect(ch, s, o, peer, vrf)
 	}
+}
+
+// collect sends the series of one session.
+func (m *metrics) collect(ch chan<- prometheus.Metric, s *session, o observed.Session, labels ...string) {
+	out := func(t bgp.MessageType) float64 { return float64(s.counts.out[t].Load()) }
+	in := func(t bgp.MessageType) float64 { return float64(s.counts.in[t].Load()) }
+	ch <- prometheus.MustNewConstMetric(m.sessionUp, prometheus.GaugeValue, up(o), labels...)
+	ch <- prometheus.MustNewConstMetric(m.announced, prometheus.GaugeValue, float64(o.SentIPv4+o.SentIPv6), labels...)
+	ch <- prometheus.MustNewConstMetric(m.pending, prometheus.GaugeValue, float64(s.waiting(o)), labels...)
+	ch <- prometheus.MustNewConstMetric(m.updatesSent, prometheus.CounterValue, out(bgp.UpdateMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.updatesReceived, prometheus.CounterValue, in(bgp.UpdateMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.opensSent, prometheus.CounterValue, out(bgp.OpenMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.opensReceived, prometheus.CounterValue, in(bgp.OpenMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.notificationsSent, prometheus.CounterValue, out(bgp.NotificationMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.notificationsReceived, prometheus.CounterValue, in(bgp.NotificationMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.keepalivesSent, prometheus.CounterValue, out(bgp.KeepaliveMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.keepalivesReceived, prometheus.CounterValue, in(bgp.KeepaliveMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.refreshSent, prometheus.CounterValue, out(bgp.RefreshMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.refreshReceived, prometheus.CounterValue, in(bgp.RefreshMessage), labels...)
+	ch <- prometheus.MustNewConstMetric(m.totalSent, prometheus.CounterValue, out(0), labels...)
+	ch <- prometheus.MustNewConstMetric(m.totalReceived, prometheus.CounterValue, in(0), labels...)
+}
+
+func up(o observed.Session) float64 {
+	if o.State == observed.Established {
+		return 1
+	}
+	return 0
 }

@@ -51,6 +51,8 @@ func TestNetnsSessionKinds(t *testing.T) {
 		{name: "another port", peer: func(s *desired.Session) { s.Port = 1179 },
 			port: "1179"},
 		{name: "passive", peer: func(s *desired.Session) { s.Passive = true }},
+		{name: "passive with GTSM", peer: func(s *desired.Session) { s.Passive, s.TTLSecurity = true, true },
+			frr: "neighbor 10.0.1.2 ttl-security hops 1"},
 		{name: "passive with password", peer: func(s *desired.Session) { s.Passive, s.Key = true, "correct-horse" },
 			frr: "neighbor 10.0.1.2 password correct-horse"},
 		{name: "passive over IPv6 with password and GTSM", peer: func(s *desired.Session) {
