@@ -26,7 +26,6 @@ const (
 	BadIdentifier       = 3
 	UnsupportedOption   = 4
 	UnacceptableHold    = 6
-	UnsupportedCapa     = 7
 	UnexpectedInSent    = 1 // RFC 6608
 	UnexpectedInConfirm = 2
 	UnexpectedInUp      = 3

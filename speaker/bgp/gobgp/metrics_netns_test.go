@@ -125,8 +125,8 @@ protocol bgp { local as 64999; neighbor 10.0.1.2 as 64512; connect retry time 1;
 	}
 }
 
-// Of two peers over one BIRD, each gets its own routes; IPv6-only sessions work
-// where the node has no IPv4 on the link.
+// BIRD takes both families over IPv6 alone, with a password and GTSM, with every
+// attribute but those that must stay in our AS.
 func TestNetnsBIRD(t *testing.T) {
 	ns := link(t, 1)
 	ns.IP(t, "-4 addr flush dev eth0")
