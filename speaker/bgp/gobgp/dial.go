@@ -146,9 +146,10 @@ func (e endpoint) explain(err error) (reason.Reason, string) {
 		}
 		return reason.PeerUnreachable, fmt.Sprintf("There is no way to %s: %s.%s", e.remote.Addr(), bare(err), hint)
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		hint := ""
+		// The kernel drops what is signed otherwise than agreed, unanswered.
+		hint := " A router that expects a password does not answer either."
 		if e.key != "" {
-			hint = " A peer with another password, or none, looks the same."
+			hint = " A router with another password, or none, does not answer either."
 		}
 		return reason.PeerSilent, fmt.Sprintf("%s does not answer.%s", e.remote, hint)
 	}
