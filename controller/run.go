@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -49,5 +50,10 @@ func run(ctx context.Context, o options, log *slog.Logger) error {
 			}
 		}
 	}
-	return mgr.Start(ctx)
+	_, err = manager.Start(ctx, mgr, endWithin)
+	return err
 }
+
+// endWithin is longer than the parts of the manager have to end, and shorter than
+// the pod's terminationGracePeriodSeconds.
+const endWithin = 12 * time.Second

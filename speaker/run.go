@@ -125,13 +125,13 @@ func alive(m observed.Members) (nodes []string, known bool) {
 	return nodes, m.Enabled && m.Settled
 }
 
-// startManager runs the manager. Once it was told to end, a server that takes
-// too long is no failure: the process ends, and the server with it.
+// startManager runs the manager. Once it was told to end, one that takes too
+// long is no failure: the process ends, and the manager with it.
 func startManager(ctx context.Context, mgr interface {
 	Start(ctx context.Context) error
 }, log *slog.Logger) error {
-	err := mgr.Start(ctx)
-	if err != nil && ctx.Err() != nil {
+	left, err := manager.Start(ctx, mgr, serversWithin+time.Second/2)
+	if left || err != nil && ctx.Err() != nil {
 		log.Info("the manager did not end in time", "err", err)
 		return nil
 	}
