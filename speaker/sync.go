@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -315,13 +314,9 @@ func (l *loop) becomeReady(ctx context.Context) error {
 	l.ring.SetPhase(observed.Ready)
 	l.wait("")
 	l.log.Info("ready", "node", l.node, "services", l.index.Len(), "members", len(m.Members))
-	// Reading everything at once takes more memory than holding it.
-	time.AfterFunc(tidyAfter, debug.FreeOSMemory)
+	tidyLater(l.log)
 	return nil
 }
-
-// tidyAfter is when a speaker that got ready returns what its start needed.
-const tidyAfter = 5 * time.Second
 
 const (
 	// gatherWithin bounds how long a speaker that knows the cluster waits for
