@@ -98,6 +98,12 @@ func TestShutIsNoFailure(t *testing.T) {
 	if st := w.ends[0].Status(); !st.RemoteLeft || !st.WasUp {
 		t.Errorf("after an hour: %+v", st)
 	}
+	// Nor is it one if the peer is about to return and then is silent.
+	w.step(0, bfd.Event{Kind: bfd.Received, Packet: &bfd.Packet{State: bfd.Down, DetectMultiplier: 3, My: 2, DesiredMinTx: time.Second, RequiredMinRx: 50 * ms}})
+	w.run(time.Minute)
+	if st := w.ends[0].Status(); !st.RemoteLeft {
+		t.Errorf("after a short return: %+v", st)
+	}
 	// It may come back.
 	w.set(1, every(50*ms, 3))
 	w.run(5 * time.Second)
@@ -202,6 +208,18 @@ func TestPeerThatSpeedsUp(t *testing.T) {
 	}
 	if wait := out.Next.Sub(begin.Add(10 * ms)); wait > 50*ms {
 		t.Errorf("the next packet is %s away", wait)
+	}
+}
+
+// The same without a poll, and so without a packet that sets the time anew.
+func TestPeerThatWantsMore(t *testing.T) {
+	s := bfd.New(begin, bfd.Config{Discriminator: 1, Seed: 1}, every(50*ms, 3))
+	p := bfd.Packet{State: bfd.Init, DetectMultiplier: 3, My: 9, Your: 1, DesiredMinTx: time.Second, RequiredMinRx: time.Second}
+	s.Step(begin, bfd.Event{Kind: bfd.Received, Packet: &p})
+	p.State, p.RequiredMinRx = bfd.Up, 50*ms
+	now := begin.Add(10 * ms)
+	if out := s.Step(now, bfd.Event{Kind: bfd.Received, Packet: &p}); len(out.Packets) != 0 || out.Next.Sub(now) > 50*ms {
+		t.Errorf("sent %+v, the next packet is %s away", out.Packets, out.Next.Sub(now))
 	}
 }
 

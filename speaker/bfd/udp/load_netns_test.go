@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -107,9 +108,11 @@ func BenchmarkNetnsLoaded(b *testing.B) {
 	p := newPair(b)
 	want, config := manyPeers(b, p, sessions, 50*ms)
 	frr := router.FRR(b, p.peer, config)
-	r := runRoom(b)
+	gaps := &gapKernel{}
+	r := startRoom(b, gaps)
 	r.Set(want)
 	r.awaitAllUp(b, sessions)
+	gaps.worst.Store(0)
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -131,7 +134,42 @@ func BenchmarkNetnsLoaded(b *testing.B) {
 	loaded.done, loaded.alarms = true, alarms
 	b.ReportMetric(alarms, "bfd.false_alarms_10min_loaded")
 	b.ReportMetric(frrDowns(b, frr), "frr-downs")
+	b.ReportMetric(float64(gaps.worst.Load())/float64(ms), "worst-gap-ms")
 	b.Logf("%s: %v sessions went down: %v", span, alarms, downs(r.log.String()))
+}
+
+// gapKernel notes the longest time between two packets of a session: if it is
+// below the detection time, an alarm was not our fault.
+type gapKernel struct {
+	system
+	worst atomic.Int64
+}
+
+// Dial implements kernel.
+func (k *gapKernel) Dial(p observed.BFDPeer) (outlet, error) {
+	out, err := k.system.Dial(p)
+	if err != nil {
+		return nil, err
+	}
+	return &gapOutlet{outlet: out, k: k, last: time.Now()}, nil
+}
+
+type gapOutlet struct {
+	outlet
+	k    *gapKernel
+	last time.Time
+	up   bool
+}
+
+// Send implements outlet; the room's lock guards it. The intervals of a second
+// of a session that is not up do not count.
+func (o *gapOutlet) Send(b []byte) error {
+	now, up := time.Now(), bfd.State(b[1]>>6) == bfd.Up
+	if gap := int64(now.Sub(o.last)); up && o.up && gap > o.k.worst.Load() {
+		o.k.worst.Store(gap)
+	}
+	o.last, o.up = now, up
+	return o.outlet.Send(b)
 }
 
 // downs counts the reasons in a room's log.
