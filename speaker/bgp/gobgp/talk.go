@@ -13,8 +13,22 @@ import (
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
+// opening keeps BFD away until the session is up, unless it sees the peer
+// already: the router begins with BFD when it takes the connection, and anew when
+// the session is up.
+func (s *session) opening() {
+	s.mu.Lock()
+	changed := s.seen.Watch != s.watched
+	s.seen.Watch = s.watched
+	s.mu.Unlock()
+	if changed {
+		s.room.onChange()
+	}
+}
+
 // talk runs one connection. An error is the library's.
 func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.TCPConn) error {
+	s.opening()
 	ready, err := p.take(ctx)
 	if err != nil {
 		_ = conn.Close()
@@ -36,11 +50,6 @@ func (s *session) talk(ctx context.Context, lib *library, p *primer, conn *net.T
 	s.gate = g
 	held, _ := s.hold.Step(time.Now(), s.failed)
 	refuse := held || s.stopped
-	if !refuse {
-		// BFD that does not see the peer yet begins when the session is up: the
-		// router knows then from which address we speak, and who we are.
-		s.seen.Watch = s.watched
-	}
 	s.mu.Unlock()
 	var end ending
 	if refuse {
