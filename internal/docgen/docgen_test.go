@@ -98,6 +98,13 @@ func f() {
 	}
 	_ = prometheus.MustNewConstMetric(d[i], prometheus.GaugeValue, 1, "x")
 }
+func g() {
+	m := &all{seen: prometheus.NewDesc("heraldlb_seen", "Of a sender.", nil, nil)}
+	count := func(d *prometheus.Desc, n uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
+	}
+	count(m.seen, 1)
+}
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +112,7 @@ func f() {
 	want := []metric{
 		{name: "metallb_pool_total", kind: "gauge", help: "Of a table.", labels: []string{"pool"}},
 		{name: "heraldlb_calls_total", kind: "counter", help: "Of a helper."},
+		{name: "heraldlb_seen", kind: "counter", help: "Of a sender."},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(metric{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

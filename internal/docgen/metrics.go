@@ -90,7 +90,7 @@ func metricsIn(dir string) ([]metric, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
-	r := reader{fset: token.NewFileSet(), constants: map[string]ast.Expr{}, kinds: map[string]string{}, helpers: map[string]metric{}}
+	r := reader{fset: token.NewFileSet(), constants: map[string]ast.Expr{}, kinds: map[string]string{}, senders: map[string]string{}, helpers: map[string]metric{}}
 	for _, path := range paths {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
@@ -112,6 +112,7 @@ type reader struct {
 	files     []*ast.File
 	constants map[string]ast.Expr // named strings and lists of the package
 	kinds     map[string]string   // type of the values sent for a descriptor
+	senders   map[string]string   // functions that send them, and their type
 	helpers   map[string]metric   // functions that pass a name and a help on
 	table     *metric             // what is made of each row of a table
 	found     []metric
@@ -137,19 +138,52 @@ func (r *reader) noteNames(n ast.Node) bool {
 		}
 	case *ast.AssignStmt:
 		for i, v := range n.Rhs {
-			if _, ok := v.(*ast.CompositeLit); ok && i < len(n.Lhs) {
-				r.constants[lastName(n.Lhs[i])] = v
+			switch v := v.(type) {
+			case *ast.CompositeLit:
+				if i < len(n.Lhs) {
+					r.constants[lastName(n.Lhs[i])] = v
+				}
+			case *ast.FuncLit:
+				r.noteSender(lastName(n.Lhs[i]), v)
 			}
 		}
 	case *ast.CallExpr:
-		// prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, …)
-		if strings.HasSuffix(calledOf(n), "NewConstMetric") && len(n.Args) > 1 {
-			if kind, ok := n.Args[1].(*ast.SelectorExpr); ok {
-				r.kinds[lastName(n.Args[0])] = strings.ToLower(strings.TrimSuffix(kind.Sel.Name, "Value"))
-			}
+		if desc, kind := sent(n); kind != "" {
+			r.kinds[desc] = kind
+		} else if kind, ok := r.senders[lastName(n.Fun)]; ok && len(n.Args) > 0 {
+			r.kinds[lastName(n.Args[0])] = kind
 		}
 	}
 	return true
+}
+
+// sent reads prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, …).
+func sent(call *ast.CallExpr) (desc, kind string) {
+	if !strings.HasSuffix(calledOf(call), "NewConstMetric") || len(call.Args) < 2 {
+		return "", ""
+	}
+	value, ok := call.Args[1].(*ast.SelectorExpr)
+	if !ok {
+		return "", ""
+	}
+	return lastName(call.Args[0]), strings.ToLower(strings.TrimSuffix(value.Sel.Name, "Value"))
+}
+
+// noteSender notes a function that sends values for the descriptor that is its
+// first parameter.
+func (r *reader) noteSender(name string, f *ast.FuncLit) {
+	if len(f.Type.Params.List) == 0 || len(f.Type.Params.List[0].Names) == 0 {
+		return
+	}
+	first := f.Type.Params.List[0].Names[0].Name
+	ast.Inspect(f.Body, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if desc, kind := sent(call); desc == first {
+				r.senders[name] = kind
+			}
+		}
+		return true
+	})
 }
 
 // noteHelpers finds what passes names on: functions with a parameter for the
