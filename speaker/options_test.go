@@ -1,10 +1,16 @@
 package main
 
 import (
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/heraldlb/herald/speaker/membership"
 )
 
 // daemonSet is the environment that the manifests give.
@@ -51,6 +57,45 @@ func TestOptionsOfTheManifests(t *testing.T) {
 	}
 	if o.refresh != 30*time.Second || o.class != "" || o.ignoreExclude || len(o.warnings) != 0 {
 		t.Errorf("refresh %s, class %q, ignore %v, warnings %q", o.refresh, o.class, o.ignoreExclude, o.warnings)
+	}
+}
+
+func TestTimingOfTheRing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.json")
+	changed := membership.WAN()
+	changed.GossipNodes = 7
+	for _, tt := range []struct {
+		name, content string
+		args          []string
+		want          membership.Tuning
+		err           string
+	}{
+		{name: "no file", want: membership.LAN()},
+		{name: "nodes far apart", args: []string{"--ml-wan-config"}, want: membership.WAN()},
+		{name: "a file changes the profile", content: `{"GossipNodes": 7}`, args: []string{"--ml-wan-config"}, want: changed},
+		{name: "a file that cannot be understood", content: `GossipNodes: 7`, err: "read " + file},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o, err := parse(t, daemonSet, append(tt.args, "--ml-config-file="+file)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.content != "" {
+				if err := os.WriteFile(file, []byte(tt.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := o.tuning(slog.New(slog.DiscardHandler))
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want one with %s", err, tt.err)
+				}
+				return
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+				t.Errorf("error %v, timing (-want +got):\n%s", err, diff)
+			}
+		})
 	}
 }
 

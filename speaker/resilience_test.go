@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -129,4 +130,17 @@ func TestLayer2DoesNotWaitForBGP(t *testing.T) {
 	s.serve("web", "192.168.1.240")
 	s.known().look()
 	s.wantAnnounced("beside an advertisement that cannot work", "192.168.1.240")
+}
+
+// The label keeps a node out unless the flag says otherwise.
+func TestExcludedNodesTakePartIfAsked(t *testing.T) {
+	for ignore, want := range map[bool][]string{false: nil, true: {"192.168.1.240"}} {
+		s := newSpeaker(t)
+		s.loop = newLoop(options{node: "node-a", ignoreExclude: ignore}, s.log, newInbox(), s.rooms)
+		s.report.first = s.first.Load
+		s.inbox.node(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a", Labels: map[string]string{corev1.LabelNodeExcludeBalancers: ""}}}, false)
+		s.serve("web", "192.168.1.240")
+		s.known().look()
+		s.wantAnnounced(fmt.Sprintf("with --ignore-exclude-lb=%t", ignore), want...)
+	}
 }

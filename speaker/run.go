@@ -172,22 +172,9 @@ func newRing(o options, c cache.Cache, log *slog.Logger) (ring, func(context.Con
 			return nil
 		}, nil
 	}
-	tuning := membership.LAN()
-	if o.wan {
-		tuning = membership.WAN()
-	}
-	content, err := os.ReadFile(o.tuningFile)
-	switch {
-	case err == nil:
-		var warnings []string
-		if tuning, warnings, err = membership.ParseTuning(content, tuning); err != nil {
-			return nil, nil, fmt.Errorf("read %s: %w", o.tuningFile, err)
-		}
-		for _, w := range warnings {
-			log.Warn(w, "path", o.tuningFile)
-		}
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, nil, fmt.Errorf("read the timing of the gossip ring: %w", err)
+	tuning, err := o.tuning(log)
+	if err != nil {
+		return nil, nil, err
 	}
 	r, err := membership.New(membership.Config{
 		Node: o.node, Bind: o.bind, Port: o.port,
@@ -198,6 +185,28 @@ func newRing(o options, c cache.Cache, log *slog.Logger) (ring, func(context.Con
 		return nil, nil, err
 	}
 	return r, r.Run, nil
+}
+
+// tuning is the timing of the gossip ring: a profile, and what the file changes.
+func (o options) tuning(log *slog.Logger) (membership.Tuning, error) {
+	profile := membership.LAN()
+	if o.wan {
+		profile = membership.WAN()
+	}
+	content, err := os.ReadFile(o.tuningFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return profile, nil
+	} else if err != nil {
+		return profile, fmt.Errorf("read the timing of the gossip ring: %w", err)
+	}
+	tuning, warnings, err := membership.ParseTuning(content, profile)
+	if err != nil {
+		return profile, fmt.Errorf("read %s: %w", o.tuningFile, err)
+	}
+	for _, w := range warnings {
+		log.Warn(w, "path", o.tuningFile)
+	}
+	return tuning, nil
 }
 
 // process is the rooms in the order in which they end.
