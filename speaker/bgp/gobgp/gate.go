@@ -356,11 +356,14 @@ func (g *gate) finish(why reason.Reason, message string, n *bgp.Notification) {
 			if _, err := g.peer.Write(n.Append(nil)); err == nil {
 				g.counts.sent(bgp.NotificationMessage)
 			}
-			// What the peer still sends is read, for a moment: otherwise the
-			// kernel resets the connection and the farewell may be lost.
 			_ = g.peer.CloseWrite()
-			_ = g.peer.SetReadDeadline(time.Now().Add(farewellTime / 4))
-			_, _ = io.Copy(io.Discard, g.peer)
+			// What the peer still sends is read, for a moment: otherwise the
+			// kernel resets the connection and the farewell may be lost. One that
+			// is silent sends nothing, and its end is told without delay.
+			if why != reason.BFDSaysDown && why != reason.HoldTimerExpired {
+				_ = g.peer.SetReadDeadline(time.Now().Add(farewellTime / 4))
+				_, _ = io.Copy(io.Discard, g.peer)
+			}
 		}
 		g.broken = true
 		_ = g.peer.Close()
