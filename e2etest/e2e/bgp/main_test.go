@@ -34,7 +34,7 @@ func sharedPeers(w *harness.World) (stop func() error, err error) {
 		for _, a := range r.Interfaces[0].Addrs() {
 			name := map[bool]string{false: shared4, true: shared6}[a.Is6()]
 			text += fmt.Sprintf("---\napiVersion: metallb.io/v1beta2\nkind: BGPPeer\nmetadata: {name: %s, namespace: %s}\n"+
-				"spec: {myASN: %d, peerASN: %d, peerAddress: %q}\n", name, herald.Namespace, lab.DefaultNodeASN, r.ASN, a)
+				"spec: {myASN: %d, peerASN: %d, peerAddress: %q, bfdProfile: shared}\n", name, herald.Namespace, lab.DefaultNodeASN, r.ASN, a)
 		}
 	}
 	return func() error { return nil }, w.Apply(context.Background(), text)

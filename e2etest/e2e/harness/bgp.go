@@ -3,13 +3,13 @@
 package harness
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/heraldlb/herald/e2etest/herald"
@@ -78,9 +78,8 @@ func (h *Test) SessionsOf(peer string) ([]BGPSession, error) {
 	var out []BGPSession
 	for _, o := range list.Items {
 		var s BGPSession
-		status, _, _ := unstructured.NestedMap(o.Object, "status")
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(status, &s); err != nil {
-			return nil, fmt.Errorf("BGPSessionStatus %s: %w", o.GetName(), err)
+		if err := statusOf(&o, &s); err != nil {
+			return nil, err
 		}
 		if s.Object, s.Version = o.GetName(), o.GetResourceVersion(); s.Peer == peer {
 			out = append(out, s)
@@ -88,6 +87,18 @@ func (h *Test) SessionsOf(peer string) ([]BGPSession, error) {
 	}
 	slices.SortFunc(out, func(a, b BGPSession) int { return strings.Compare(a.Node, b.Node) })
 	return out, nil
+}
+
+// statusOf reads the status of an object.
+func statusOf(o *unstructured.Unstructured, into any) error {
+	raw, err := json.Marshal(o.Object["status"])
+	if err == nil {
+		err = json.Unmarshal(raw, into)
+	}
+	if err != nil {
+		return fmt.Errorf("the status of %s %s: %w", o.GetKind(), o.GetName(), err)
+	}
+	return nil
 }
 
 // WaitSession waits until the BGPSessionStatus of a peer on a node satisfies a
@@ -165,9 +176,8 @@ func (h *Test) BGPStatusesOf(service string) ([]BGPStatus, error) {
 	var out []BGPStatus
 	for _, o := range list.Items {
 		var s BGPStatus
-		status, _, _ := unstructured.NestedMap(o.Object, "status")
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(status, &s); err != nil {
-			return nil, fmt.Errorf("ServiceBGPStatus %s: %w", o.GetName(), err)
+		if err := statusOf(&o, &s); err != nil {
+			return nil, err
 		}
 		s.Object, s.Version = o.GetName(), o.GetResourceVersion()
 		out = append(out, s)
