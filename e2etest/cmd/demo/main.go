@@ -1,9 +1,11 @@
-// Demo shows Herald's main job on a real Kubernetes cluster that it makes on this
-// machine, with real output, and checks everything it shows. Its last line is
-// "DEMO OK" with the measured figures, and its exit status is 0, only if all of
-// it was true.
+// Demo shows Herald's main job on real Kubernetes clusters that it makes on this
+// machine, with real output, and checks everything it shows: first on a flat
+// network, by layer 2, then behind an FRR router, by BGP with BFD. Its last line
+// is "DEMO OK" with the measured figures, and its exit status is 0, only if all
+// of it was true.
 //
-// KEEP=1 leaves the cluster up and prints how to play with it.
+// PART=layer2 or PART=bgp plays one part only. KEEP=1 leaves the last cluster up
+// and prints how to play with it.
 package main
 
 import (
@@ -23,7 +25,7 @@ func main() {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := run(ctx, os.Stdout, os.Getenv("KEEP") == "1"); err != nil {
+	if err := run(ctx, os.Stdout, os.Getenv("PART"), os.Getenv("KEEP") == "1"); err != nil {
 		fmt.Println("DEMO FAILED:", err)
 		os.Exit(1)
 	}

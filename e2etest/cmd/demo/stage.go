@@ -15,8 +15,26 @@ import (
 	"github.com/heraldlb/herald/e2etest/lab"
 )
 
-// labName keeps the demo's cluster apart from those of tests.
+// labName keeps the demo's clusters apart from those of tests. There is one at a
+// time.
 const labName = "demo"
+
+// A part is acts on a cluster of their own.
+type part struct {
+	name  string
+	place string
+	lab   lab.Options
+	acts  []act
+}
+
+// An act shows one thing.
+type act struct {
+	title string
+	play  func(context.Context, *stage) error
+}
+
+// parts are all of them, in their order.
+var parts = []part{layer2, bgp}
 
 // stage is where the demo plays: the cluster, and what was measured on it.
 type stage struct {
@@ -24,38 +42,59 @@ type stage struct {
 	out     io.Writer
 	started time.Time
 	figures []string
+	played  int // acts
 }
 
-// run plays every act on a fresh cluster. The cluster is gone afterwards, unless
-// it is to be kept.
-func run(ctx context.Context, out io.Writer, keep bool) (err error) {
+// run plays all parts, or the one of a name. No cluster is left afterwards, but
+// for the last if it is to be kept.
+func run(ctx context.Context, out io.Writer, only string, keep bool) error {
+	chosen, names := []part{}, []string{}
+	for _, p := range parts {
+		if names = append(names, p.name); only == "" || only == p.name {
+			chosen = append(chosen, p)
+		}
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("PART=%s: no such part, want one of %v", only, names)
+	}
 	s := &stage{out: out, started: time.Now()}
-	s.progress("starting a Kubernetes cluster: 3 nodes and a client on one dual-stack segment")
-	s.Cluster, err = lab.Up(ctx, lab.Options{Name: labName, Detach: keep, Progress: out})
-	if err != nil {
+	for i, p := range chosen {
+		if err := s.part(ctx, p, keep && i == len(chosen)-1); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "\nDEMO OK %s demo_s=%.1f\n", strings.Join(s.figures, " "), time.Since(s.started).Seconds())
+	return nil
+}
+
+// part plays one part on a fresh cluster.
+func (s *stage) part(ctx context.Context, p part, keep bool) (err error) {
+	s.progress("starting a Kubernetes cluster: %s", p.place)
+	o := p.lab
+	o.Name, o.Detach, o.Progress = labName, keep, s.out
+	if s.Cluster, err = lab.Up(ctx, o); err != nil {
 		return err
 	}
 	defer func() {
 		if keep && err == nil {
-			s.explainKeep()
+			s.explainKeep(p)
 			return
 		}
 		s.progress("taking everything down")
 		err = errors.Join(err, s.Down(), gone())
-		if err == nil {
-			fmt.Fprintf(out, "\nDEMO OK %s demo_s=%.1f\n", strings.Join(s.figures, " "), time.Since(s.started).Seconds())
-		}
 	}()
 	s.progress("kubectl apply -k config/default")
 	if err := herald.Install(ctx, s.Cluster); err != nil {
 		return err
 	}
-	for i, act := range acts {
-		fmt.Fprintf(out, "\n━━ %d. %s\n", i+1, act.title)
+	for _, act := range p.acts {
+		s.played++
+		fmt.Fprintf(s.out, "\n━━ %d. %s\n", s.played, act.title)
 		if err := act.play(ctx, s); err != nil {
-			return fmt.Errorf("act %d, %s: %w", i+1, act.title, err)
+			return fmt.Errorf("act %d, %s: %w", s.played, act.title, err)
 		}
 	}
+	fmt.Fprintln(s.out)
 	return nil
 }
 
@@ -76,20 +115,22 @@ func gone() error {
 	return nil
 }
 
-func (s *stage) explainKeep() {
+func (s *stage) explainKeep(p part) {
 	fmt.Fprintf(s.out, `
 The cluster is up for %s. Play with it, in the folder e2etest:
   bin/lab kubectl get services,nodes -o wide
-  bin/lab kubectl -n %s get pods,servicel2statuses,configurationstates
+  bin/lab kubectl -n %s get pods,servicel2statuses,servicebgpstatuses,bgpsessionstatuses,configurationstates
   bin/lab exec client1 -- curl -s http://ADDRESS/
   bin/lab fault power-off node1     (and power-on)
-  bin/lab down
-DEMO OK %s
-`, s.State.Options.Life, herald.Namespace, strings.Join(s.figures, " "))
+`, s.State.Options.Life, herald.Namespace)
+	if p.lab.Topology != lab.Flat && p.lab.Topology != "" {
+		fmt.Fprintf(s.out, "  bin/lab exec %s -- vtysh\n", router)
+	}
+	fmt.Fprintln(s.out, "  bin/lab down")
 }
 
-func (s *stage) progress(what string) {
-	fmt.Fprintf(s.out, "[%5.1fs] %s\n", time.Since(s.started).Seconds(), what)
+func (s *stage) progress(format string, args ...any) {
+	fmt.Fprintf(s.out, "[%5.1fs] "+format+"\n", append([]any{time.Since(s.started).Seconds()}, args...)...)
 }
 
 func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, "   "+format+"\n", args...) }

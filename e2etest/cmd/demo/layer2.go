@@ -18,18 +18,20 @@ import (
 // client is the machine outside of the cluster.
 const client = "client1"
 
-var acts = []struct {
-	title string
-	play  func(context.Context, *stage) error
-}{
-	{"A pool of addresses, announced on layer 2", pool},
-	{"kubectl expose --type=LoadBalancer", expose},
-	{"The client gets answers from every pod, over IPv4 and IPv6", answers},
-	{"Who owns the address, as arping and ndisc6 see it", owner},
-	{"A second Service shares the address", share},
-	{"A Service that cannot be served says why", refuse},
-	{"The owner loses power", powerLoss},
-	{"Everything is deleted again", cleanUp},
+// layer2 is the part on a flat network.
+var layer2 = part{
+	name:  "layer2",
+	place: "3 nodes and a client on one dual-stack segment",
+	acts: []act{
+		{"A pool of addresses, announced on layer 2", pool},
+		{"kubectl expose --type=LoadBalancer", expose},
+		{"The client gets answers from every pod, over IPv4 and IPv6", answers},
+		{"Who owns the address, as arping and ndisc6 see it", owner},
+		{"A second Service shares the address", share},
+		{"A Service that cannot be served says why", refuse},
+		{"The owner loses power", powerLoss},
+		{"Everything is deleted again", cleanUp},
+	},
 }
 
 func pool(ctx context.Context, s *stage) error {
