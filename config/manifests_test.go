@@ -407,6 +407,15 @@ func TestOverlaysRender(t *testing.T) {
 	}
 }
 
+// Only who lets routers dial gives the speaker the right to listen on port 179.
+func TestPassivePeersNeedOneRightMore(t *testing.T) {
+	pod := podsOf(t, render(t, "overlays/bgp-passive"))["speaker"]
+	want := []corev1.Capability{"NET_RAW", "NET_BIND_SERVICE"}
+	if diff := gocmp.Diff(want, pod.Spec.Containers[0].SecurityContext.Capabilities.Add); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestImageTagStandsInOnePlace(t *testing.T) {
 	tags := map[string]bool{}
 	for name, pod := range podsOf(t, render(t, "default")) {
