@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/heraldlb/herald/e2etest/bench/usage"
 	"github.com/heraldlb/herald/e2etest/herald"
 )
 
@@ -38,9 +39,9 @@ func BenchmarkController5k(b *testing.B) {
 	leader := w.leader(nil)
 	p, err := processOf(leader)
 	w.must(err)
-	before, err := p.cpu()
+	before, err := p.CPU()
 	w.must(err)
-	now, peak, err := p.memory()
+	now, peak, err := p.Memory()
 	w.must(err)
 	w.step("5,000 wait; until now %.2f CPU-seconds, %.1f MB, at most %.1f MB", before, now, peak)
 
@@ -55,14 +56,14 @@ func BenchmarkController5k(b *testing.B) {
 		return nil
 	})
 	took := time.Since(start)
-	cpu, err := p.cpu()
+	cpu, err := p.CPU()
 	w.must(err)
 	w.load("all have an address")
 	b.ReportMetric(took.Seconds(), "controller.assign5k_s")
 	b.ReportMetric(cpu-before, "controller.assign5k_cpu_s")
 
 	w.settle(p)
-	now, peak, err = p.memory()
+	now, peak, err = p.Memory()
 	w.must(err)
 	b.ReportMetric(now, "controller.rss5k_mb")
 	w.profile("cp", w.podIP(leader), "heap", "controller", 0)
@@ -193,12 +194,12 @@ func (w *world) podIP(name string) string {
 
 // settle waits until the process has nothing left to do: less than 5 % of a
 // processor during 6 s.
-func (w *world) settle(p process) {
+func (w *world) settle(p usage.Process) {
 	w.Helper()
 	const during, share = 6 * time.Second, 0.05
 	before := 0.0
 	w.until("the process comes to rest", 2*time.Minute, during, func() error {
-		now, err := p.cpu()
+		now, err := p.CPU()
 		if err != nil {
 			return err
 		}

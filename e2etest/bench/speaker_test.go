@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heraldlb/herald/e2etest/bench/usage"
 	"github.com/heraldlb/herald/e2etest/lab"
 )
 
@@ -71,7 +72,7 @@ type speakers struct {
 // A fresh speaker is one that was just started, and what is measured on it.
 type fresh struct {
 	host lab.Host
-	process
+	usage.Process
 	own map[netip.Addr]bool
 
 	// announced is how long after its start it had announced all that it owns.
@@ -105,11 +106,11 @@ func (s *speakers) restart(hosts ...lab.Host) []*fresh {
 		return errors.Join(errs...)
 	})
 	for _, f := range all {
-		s.settle(f.process)
+		s.settle(f.Process)
 		s.must(s.look(f)) // what it announced later counts as well
-		used, err := f.process.cpu()
+		used, err := f.Process.CPU()
 		s.must(err)
-		now, peak, err := f.memory()
+		now, peak, err := f.Memory()
 		s.must(err)
 		f.rss = now
 		s.profile(f.host.Name, "127.0.0.1", "heap", f.host.Name, 0)
@@ -136,7 +137,7 @@ func (s *speakers) usage() map[string]float64 {
 	for node, pod := range s.speakers() {
 		p, err := processOf(pod)
 		s.must(err)
-		used[node], err = p.cpu()
+		used[node], err = p.CPU()
 		s.must(err)
 	}
 	return used
@@ -151,7 +152,7 @@ func (s *speakers) started(h lab.Host, old string) *fresh {
 		if pod == "" || pod == old {
 			return errors.New("there is no new pod")
 		}
-		f.process, err = processOf(pod)
+		f.Process, err = processOf(pod)
 		return err
 	})
 	s.profile(h.Name, "127.0.0.1", "profile", h.Name, 10*time.Second)
@@ -160,7 +161,7 @@ func (s *speakers) started(h lab.Host, old string) *fresh {
 
 // look takes the figures of a speaker; it returns what is still to come.
 func (s *speakers) look(f *fresh) error {
-	first, err := s.wire.since(strings.ToLower(f.host.Interfaces[0].MAC), f.started)
+	first, err := s.wire.since(strings.ToLower(f.host.Interfaces[0].MAC), f.Started)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (s *speakers) look(f *fresh) error {
 			continue
 		}
 		missing--
-		f.announced = max(f.announced, at.Sub(f.started))
+		f.announced = max(f.announced, at.Sub(f.Started))
 	}
 	if missing > 0 {
 		return fmt.Errorf("%s has yet to announce %d of %d addresses", f.host.Name, missing, len(f.own))
@@ -184,6 +185,6 @@ func (s *speakers) look(f *fresh) error {
 }
 
 func (s *speakers) readCPU(f *fresh) (err error) {
-	f.cpu, err = f.process.cpu()
+	f.cpu, err = f.Process.CPU()
 	return err
 }
