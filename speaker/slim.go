@@ -96,7 +96,7 @@ func ours(all map[string]string) (kept map[string]string) {
 // shared returns the one copy of a text that many objects hold.
 func shared(text string) string { return unique.Make(text).Value() }
 
-// slimNode keeps the labels and whether the network works.
+// slimNode keeps the labels and whether the node and its network work.
 func slimNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)
 	if !ok {
@@ -105,8 +105,8 @@ func slimNode(obj any) (any, error) {
 	slim := &corev1.Node{ObjectMeta: slimMeta(n.ObjectMeta)}
 	slim.Labels = n.Labels
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeNetworkUnavailable {
-			slim.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
+		if c.Type == corev1.NodeNetworkUnavailable || c.Type == corev1.NodeReady {
+			slim.Status.Conditions = append(slim.Status.Conditions, corev1.NodeCondition{Type: c.Type, Status: c.Status})
 		}
 	}
 	slim.Spec.Unschedulable = n.Spec.Unschedulable

@@ -184,8 +184,11 @@ func nodeOf(node *corev1.Node) observed.Node {
 	// The label's value has no meaning.
 	_, n.Excluded = node.Labels[corev1.LabelNodeExcludeBalancers]
 	for _, c := range node.Status.Conditions {
-		if c.Type == corev1.NodeNetworkUnavailable {
+		switch c.Type {
+		case corev1.NodeNetworkUnavailable:
 			n.NetworkUnavailable = c.Status == corev1.ConditionTrue
+		case corev1.NodeReady:
+			n.NotReady = c.Status != corev1.ConditionTrue
 		}
 	}
 	n.Leaving = node.Spec.Unschedulable

@@ -70,7 +70,7 @@ func TestSlimNodeLosesNothingThatDecides(t *testing.T) {
 			}},
 			Status: corev1.NodeStatus{
 				Images:     []corev1.ContainerImage{{Names: []string{"big"}}},
-				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}, {Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}},
 			},
 		}
 	}
@@ -82,7 +82,7 @@ func TestSlimNodeLosesNothingThatDecides(t *testing.T) {
 	if diff := cmp.Diff(nodeOf(full()), got); diff != "" {
 		t.Errorf("(-full +slim):\n%s", diff)
 	}
-	want := observed.Node{Name: "node-a", Labels: full().Labels, NetworkUnavailable: true, Excluded: true}
+	want := observed.Node{Name: "node-a", Labels: full().Labels, NetworkUnavailable: true, NotReady: true, Excluded: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

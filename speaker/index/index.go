@@ -109,7 +109,7 @@ func (x *Index) SetMembers(m observed.Members) {
 // SetNode adds or changes a node.
 func (x *Index) SetNode(n observed.Node) {
 	old, ok := x.nodes[n.Name]
-	if ok && old.NetworkUnavailable == n.NetworkUnavailable && old.Excluded == n.Excluded && maps.Equal(old.Labels, n.Labels) {
+	if ok && old.NetworkUnavailable == n.NetworkUnavailable && old.NotReady == n.NotReady && old.Excluded == n.Excluded && maps.Equal(old.Labels, n.Labels) {
 		return
 	}
 	x.nodes[n.Name], x.stale = n, true

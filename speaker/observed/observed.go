@@ -66,6 +66,9 @@ type Node struct {
 	Labels map[string]string
 	// NetworkUnavailable is the truth of that condition.
 	NetworkUnavailable bool
+	// NotReady is true when the cluster says that the node is not ready, or has
+	// not heard of it for long.
+	NotReady bool
 	// Excluded is true when the node carries the label
 	// node.kubernetes.io/exclude-from-external-load-balancers.
 	Excluded bool

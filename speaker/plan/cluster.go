@@ -69,7 +69,11 @@ type node struct {
 	speaks bool
 	// anyInterface is true when the interfaces are not known and need not be.
 	anyInterface bool
-	interfaces   []observed.Interface
+	// doubtful is true when the cluster does not hear of the node and there is no
+	// membership to ask: it comes after all others. It stays a candidate, because
+	// the cluster may be wrong about all of them.
+	doubtful   bool
+	interfaces []observed.Interface
 }
 
 // ruling is what one advertisement says of each node.
@@ -161,7 +165,7 @@ func nodeOf(n observed.Node, f Facts, m observed.Member, alive bool) node {
 	case n.NetworkUnavailable:
 		out.bar = reason.NodeNetworkUnavailable
 	case !f.Members.Enabled:
-		out.anyInterface = true
+		out.anyInterface, out.doubtful = true, n.NotReady
 	case !alive:
 		out.bar = reason.NodeNotAlive
 	case m.Phase == observed.Starting:
@@ -261,6 +265,10 @@ func (c *Cluster) newElectorate(ads []*config.L2Advertisement, f families) *elec
 	return e
 }
 
+// doubt outweighs any sum of preferences: there are fewer than 2^32
+// advertisements, and the terms of one come to less than 2^20.
+const doubt = 1 << 52
+
 // judge fills in what the advertisements say together of node i: those that
 // select it count, their scores add up and so do their interfaces.
 func (e *electorate) judge(i int, n *node, rulings []*ruling) {
@@ -275,6 +283,9 @@ func (e *electorate) judge(i int, n *node, rulings []*ruling) {
 		all = all || len(e.ads[k].Interfaces) == 0
 		e.scores[i] += r.score[i]
 		e.interfaces[i] = append(e.interfaces[i], e.ads[k].Interfaces...)
+	}
+	if n.doubtful {
+		e.scores[i] -= doubt
 	}
 	if all {
 		e.interfaces[i] = nil

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"crypto/sha256"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -78,6 +79,9 @@ func may(w plan.World, s plan.Service, n observed.Node) (ok bool, score int) {
 		if a.Is4() && !four || a.Is6() && !six {
 			return false, 0
 		}
+	}
+	if n.NotReady && !w.Members.Enabled {
+		score -= 1 << 30 // the last resort
 	}
 	return selected, score
 }
@@ -177,7 +181,7 @@ func TestWinnerOfLoneServices(t *testing.T) {
 			if len(g) > 1 {
 				continue
 			}
-			want, best := "", -1
+			want, best := "", math.MinInt
 			var digest [32]byte
 			for _, n := range w.Nodes {
 				ok, score := may(w, g[0], n)

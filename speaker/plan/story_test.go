@@ -235,6 +235,7 @@ func (s *story) world(t *testing.T) plan.World {
 		node := observed.Node{Name: n.Name, Labels: n.Labels}
 		_, node.Excluded = n.Labels[corev1.LabelNodeExcludeBalancers]
 		for _, c := range n.Status.Conditions {
+			node.NotReady = node.NotReady || c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue
 			node.NetworkUnavailable = node.NetworkUnavailable || c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue
 		}
 		w.Nodes = append(w.Nodes, node)

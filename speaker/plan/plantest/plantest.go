@@ -65,6 +65,7 @@ func Node(t *rapid.T, name string) observed.Node {
 		Name:               name,
 		Labels:             map[string]string{"zone": rapid.SampledFrom([]string{"east", "west"}).Draw(t, "zone")},
 		NetworkUnavailable: rapid.IntRange(0, 7).Draw(t, "unavailable") == 0,
+		NotReady:           rapid.IntRange(0, 3).Draw(t, "notReady") == 0,
 		Excluded:           rapid.IntRange(0, 7).Draw(t, "excluded") == 0,
 	}
 }
