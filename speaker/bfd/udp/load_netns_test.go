@@ -185,15 +185,21 @@ func downs(log string) map[string]int {
 	return reasons
 }
 
-// litter allocates as the rest of the speaker might, without a pause.
+// litter allocates 50 MB a second, as the rest of the speaker does when everything
+// changes at once, and keeps 64 MB.
 func litter(stop <-chan struct{}) {
 	keep := make([][]byte, 1<<14)
-	for i := 0; ; i++ {
+	tick := time.NewTicker(10 * ms)
+	defer tick.Stop()
+	for i := 0; ; {
 		select {
 		case <-stop:
 			return
-		default:
+		case <-tick.C:
+		}
+		for range 122 {
 			keep[i%len(keep)] = make([]byte, 4096)
+			i++
 		}
 	}
 }
