@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,21 +28,47 @@ import (
 // link connects the node to a new namespace for the Nth router.
 func link(t *testing.T, n int) *netns.NS {
 	t.Helper()
-	node, ns := netns.Self(t), netns.New(t)
+	ns := netns.New(t)
+	linkTo(t, n, ns, "eth0")
+	ns.Sysctl(t, "ipv4/ip_forward", "1")
+	ns.Sysctl(t, "ipv6/conf/all/forwarding", "1")
+	return ns
+}
+
+// links connects the node to one router by count links, which count as routers
+// 1 to count. The router's interfaces are eth1 and so on.
+func links(t *testing.T, count int) *netns.NS {
+	t.Helper()
+	ns := netns.New(t)
+	for n := 1; n <= count; n++ {
+		linkTo(t, n, ns, fmt.Sprintf("eth%d", n))
+	}
+	return ns
+}
+
+// linkTo connects the node to a namespace by its Nth link.
+func linkTo(t *testing.T, n int, ns *netns.NS, there string) {
+	t.Helper()
+	node := netns.Self(t)
 	node.IP(t, "link set lo up")
 	name := fmt.Sprintf("rtr%d", n)
-	netns.Veth(t, node, name, ns, "eth0")
+	netns.Veth(t, node, name, ns, there)
 	for _, side := range []struct {
 		ns   *netns.NS
 		name string
 		host int
-	}{{node, name, 2}, {ns, "eth0", 1}} {
+	}{{node, name, 2}, {ns, there, 1}} {
 		side.ns.IP(t, fmt.Sprintf("addr add 10.0.%d.%d/24 dev %s", n, side.host, side.name))
 		side.ns.IP(t, fmt.Sprintf("-6 addr add fd00:%d::%d/64 dev %s nodad", n, side.host, side.name))
 	}
-	ns.Sysctl(t, "ipv4/ip_forward", "1")
-	ns.Sysctl(t, "ipv6/conf/all/forwarding", "1")
-	return ns
+}
+
+// addr is an address of the Nth link, given that of the first.
+func addr(n int, first string) netip.Addr { return netip.MustParseAddr(at(n, first)) }
+
+// at is a text about the first link, told of the Nth.
+func at(n int, text string) string {
+	return strings.NewReplacer("10.0.1.", fmt.Sprintf("10.0.%d.", n), "fd00:1:", fmt.Sprintf("fd00:%d:", n)).Replace(text)
 }
 
 // lockedLog collects a room's log for a failing test.
@@ -188,10 +215,23 @@ func awaitRoutes(t *testing.T, r *router.Router, prefixes ...string) map[netip.P
 // frr is FRR as the Nth router, AS 64999, with lines for its neighbour, the node.
 func frr(t *testing.T, ns *netns.NS, n int, lines string) *router.Router {
 	t.Helper()
-	return router.FRR(t, ns, fmt.Sprintf(`
-router bgp 64999
- bgp router-id 10.0.%[1]d.1
- bgp log-neighbor-changes
+	return router.FRR(t, ns, fmt.Sprintf("router bgp 64999\n bgp router-id 10.0.%d.1\n%sexit\n", n, frrNeighbor(n, lines)))
+}
+
+// frrAtOnce is one FRR, AS 64999, that has the node as a neighbour on each of its
+// links, with lines for the first and so on, which are written for the first.
+func frrAtOnce(t *testing.T, ns *netns.NS, lines []string) *router.Router {
+	t.Helper()
+	config := "router bgp 64999\n bgp router-id 10.255.0.1\n"
+	for i, l := range lines {
+		config += frrNeighbor(i+1, at(i+1, l))
+	}
+	return router.FRR(t, ns, config+"exit\n")
+}
+
+// frrNeighbor are FRR's lines for the node on the Nth link.
+func frrNeighbor(n int, lines string) string {
+	return fmt.Sprintf(` bgp log-neighbor-changes
  no bgp ebgp-requires-policy
  neighbor 10.0.%[1]d.2 remote-as 64512
  neighbor 10.0.%[1]d.2 timers connect 1
@@ -202,8 +242,7 @@ router bgp 64999
  address-family ipv6 unicast
   neighbor 10.0.%[1]d.2 activate
  exit-address-family
-exit
-`, n, lines))
+`, n, lines)
 }
 
 // frrUnnumbered is FRR with the node as a peer on its interface.

@@ -17,66 +17,81 @@ import (
 	"github.com/heraldlb/herald/speaker/observed"
 )
 
-// Every way to reach a peer carries routes of both families into its kernel.
+// Every way to reach a peer carries routes of both families into its kernel. All
+// peers are one node's, and all routers one FRR, at the same time.
 func TestNetnsSessionKinds(t *testing.T) {
-	for _, tc := range []struct {
+	kinds := []struct {
 		name string
-		peer func(*desired.Session)
-		frr  string // lines for the neighbour
-		port string // where FRR listens, if not on 179
+		peer func(n int, s *desired.Session)
+		frr  string // lines for the neighbour on the first link
 	}{
-		{name: "iBGP", peer: func(s *desired.Session) { s.MyASN = 64999 },
+		{name: "iBGP", peer: func(_ int, s *desired.Session) { s.MyASN = 64999 },
 			frr: "neighbor 10.0.1.2 remote-as 64999"},
-		{name: "AS numbers of four octets", peer: func(s *desired.Session) { s.MyASN = 4200000001 },
+		{name: "AS numbers of four octets", peer: func(_ int, s *desired.Session) { s.MyASN = 4200000001 },
 			frr: "neighbor 10.0.1.2 remote-as 4200000001"},
-		{name: "local AS", peer: func(s *desired.Session) { s.LocalASN = 65010 },
+		{name: "local AS", peer: func(_ int, s *desired.Session) { s.LocalASN = 65010 },
 			frr: "neighbor 10.0.1.2 remote-as 65010"},
-		{name: "password", peer: func(s *desired.Session) { s.Key = "correct-horse" },
+		{name: "password", peer: func(_ int, s *desired.Session) { s.Key = "correct-horse" },
 			frr: "neighbor 10.0.1.2 password correct-horse"},
-		{name: "GTSM", peer: func(s *desired.Session) { s.TTLSecurity = true },
+		{name: "GTSM", peer: func(_ int, s *desired.Session) { s.TTLSecurity = true },
 			frr: "neighbor 10.0.1.2 ttl-security hops 1"},
-		{name: "dynamic external AS", peer: func(s *desired.Session) { s.PeerASN, s.Dynamic = 0, config.ExternalASN }},
-		{name: "dynamic internal AS", peer: func(s *desired.Session) { s.MyASN, s.PeerASN, s.Dynamic = 64999, 0, config.InternalASN },
+		{name: "dynamic external AS", peer: func(_ int, s *desired.Session) { s.PeerASN, s.Dynamic = 0, config.ExternalASN }},
+		{name: "dynamic internal AS", peer: func(_ int, s *desired.Session) { s.MyASN, s.PeerASN, s.Dynamic = 64999, 0, config.InternalASN },
 			frr: "neighbor 10.0.1.2 remote-as 64999"},
-		{name: "source address", peer: func(s *desired.Session) { s.Source = netip.MustParseAddr("10.0.1.9") },
+		{name: "source address", peer: func(n int, s *desired.Session) { s.Source = addr(n, "10.0.1.9") },
 			frr: "neighbor 10.0.1.2 shutdown\n neighbor 10.0.1.9 remote-as 64512\n address-family ipv6 unicast\n  neighbor 10.0.1.9 activate\n exit-address-family\n"},
-		{name: "timers", peer: func(s *desired.Session) {
+		{name: "timers", peer: func(_ int, s *desired.Session) {
 			s.HoldTime, s.KeepaliveTime = ptr(9*time.Second), ptr(3*time.Second)
 		}},
-		{name: "no timers", peer: func(s *desired.Session) {
+		{name: "no timers", peer: func(_ int, s *desired.Session) {
 			s.HoldTime, s.KeepaliveTime = ptr(time.Duration(0)), ptr(time.Duration(0))
 		}, frr: "neighbor 10.0.1.2 timers 0 0"},
-		{name: "over IPv6", peer: func(s *desired.Session) { s.Address = netip.MustParseAddr("fd00:1::1") },
+		{name: "over IPv6", peer: func(n int, s *desired.Session) { s.Address = addr(n, "fd00:1::1") },
 			frr: "neighbor fd00:1::2 remote-as 64512\n address-family ipv4 unicast\n  neighbor fd00:1::2 activate\n exit-address-family\n address-family ipv6 unicast\n  neighbor fd00:1::2 activate\n exit-address-family\n"},
-		{name: "another port", peer: func(s *desired.Session) { s.Port = 1179 },
-			port: "1179"},
-		{name: "passive", peer: func(s *desired.Session) { s.Passive = true }},
-		{name: "passive with GTSM", peer: func(s *desired.Session) { s.Passive, s.TTLSecurity = true, true },
+		{name: "another port", peer: func(_ int, s *desired.Session) { s.Port = 1179 }},
+		{name: "passive", peer: func(_ int, s *desired.Session) { s.Passive = true }},
+		{name: "passive with GTSM", peer: func(_ int, s *desired.Session) { s.Passive, s.TTLSecurity = true, true },
 			frr: "neighbor 10.0.1.2 ttl-security hops 1"},
-		{name: "passive with password", peer: func(s *desired.Session) { s.Passive, s.Key = true, "correct-horse" },
+		{name: "passive with password", peer: func(_ int, s *desired.Session) { s.Passive, s.Key = true, "correct-horse" },
 			frr: "neighbor 10.0.1.2 password correct-horse"},
-		{name: "passive over IPv6 with password and GTSM", peer: func(s *desired.Session) {
-			s.Address, s.Passive, s.Key, s.TTLSecurity = netip.MustParseAddr("fd00:1::1"), true, "correct-horse", true
+		{name: "passive over IPv6 with password and GTSM", peer: func(n int, s *desired.Session) {
+			s.Address, s.Passive, s.Key, s.TTLSecurity = addr(n, "fd00:1::1"), true, "correct-horse", true
 		}, frr: "neighbor fd00:1::2 remote-as 64512\n neighbor fd00:1::2 timers connect 1\n neighbor fd00:1::2 password correct-horse\n neighbor fd00:1::2 ttl-security hops 1\n address-family ipv4 unicast\n  neighbor fd00:1::2 activate\n exit-address-family\n address-family ipv6 unicast\n  neighbor fd00:1::2 activate\n exit-address-family\n"},
-		{name: "graceful restart", peer: func(s *desired.Session) { s.GracefulRestart = true },
+		{name: "graceful restart", peer: func(_ int, s *desired.Session) { s.GracefulRestart = true },
 			frr: "neighbor 10.0.1.2 graceful-restart-helper"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			ns := link(t, 1)
-			netns.Self(t).IP(t, "addr add 10.0.1.9/24 dev rtr1")
-			r, _ := start(t)
-			tell(r, "tor1", routes(desired.Attributes{}, "192.0.2.1/32", "2001:db8::1/128"))
-			if tc.port != "" {
-				redirect(t, ns, tc.port)
+	}
+	ns := links(t, len(kinds))
+	redirect(t, ns, "1179")
+	r, _ := start(t)
+	var lines, prefixes []string
+	var sessions []desired.Session
+	for i, k := range kinds {
+		n := i + 1
+		netns.Self(t).IP(t, fmt.Sprintf("addr add 10.0.%[1]d.9/24 dev rtr%[1]d", n))
+		own := []string{fmt.Sprintf("192.0.2.%d/32", n), fmt.Sprintf("2001:db8::%x/128", n)}
+		s := peer(n, func(s *desired.Session) { k.peer(n, s) })
+		tell(r, s.Name, routes(desired.Attributes{}, own...))
+		sessions, lines, prefixes = append(sessions, s), append(lines, k.frr), append(prefixes, own...)
+	}
+	tor := frrAtOnce(t, ns, lines)
+	r.SetSessions(sessions, nil)
+	for _, s := range sessions {
+		awaitUp(t, r, s.Name)
+	}
+	got := awaitRoutes(t, tor, prefixes...)
+	for i, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			s := session1(t, r, sessions[i].Name)
+			if s.State != observed.Established || !s.IPv4 || !s.IPv6 {
+				t.Errorf("the session is %+v, want it established with both families", s)
 			}
-			tor := frr(t, ns, 1, tc.frr)
-			r.SetSessions([]desired.Session{peer(1, tc.peer)}, nil)
-			s := awaitUp(t, r, "tor1")
-			awaitRoutes(t, tor, "192.0.2.1/32", "2001:db8::1/128")
-			if !s.IPv4 || !s.IPv6 {
-				t.Errorf("the session carries %+v, want both families", s)
+			for _, p := range prefixes[2*i : 2*i+2] {
+				hops := got[netip.MustParsePrefix(p)].NextHops
+				if want := fmt.Sprintf("eth%d", i+1); len(hops) != 1 || hops[0].Interface != want {
+					t.Errorf("%s goes by %v, want %s", p, hops, want)
+				}
 			}
-			switch tc.name {
+			switch k.name {
 			case "timers":
 				if s.HoldTime != 9*time.Second || s.KeepaliveTime != 3*time.Second {
 					t.Errorf("hold time %s, keepalive %s, want 9s and 3s", s.HoldTime, s.KeepaliveTime)
@@ -86,7 +101,7 @@ func TestNetnsSessionKinds(t *testing.T) {
 					t.Error("graceful restart is not agreed")
 				}
 			case "local AS":
-				if got := tor.Ask(t, "show bgp ipv4 unicast 192.0.2.1/32"); !strings.Contains(got, "65010") || strings.Contains(got, "64512") {
+				if got := tor.Ask(t, "show bgp ipv4 unicast "+prefixes[2*i]); !strings.Contains(got, "65010") || strings.Contains(got, "64512") {
 					t.Errorf("the path is not 65010 alone:\n%s", got)
 				}
 			}
@@ -164,7 +179,7 @@ func linkLocal(t *testing.T, ns *netns.NS, name string) netip.Addr {
 
 // A session that cannot be says why, in the peer's own words where it has any.
 func TestNetnsReasons(t *testing.T) {
-	for _, tc := range []struct {
+	cases := []struct {
 		name    string
 		peer    func(*desired.Session)
 		frr     string
@@ -191,17 +206,23 @@ func TestNetnsReasons(t *testing.T) {
 			want: reason.PeerInterfaceMissing, message: "eth7"},
 		{name: "no such VRF", peer: func(s *desired.Session) { s.VRF = "red" },
 			want: reason.PeerInterfaceMissing, message: "red"},
-		{name: "our own router ID", peer: func(s *desired.Session) { s.MyASN, s.ID = 64999, netip.MustParseAddr("10.0.1.1") },
-			frr: "neighbor 10.0.1.2 remote-as 64999", want: reason.PeerMessageInvalid, message: "10.0.1.1"},
-	} {
+		{name: "our own router ID", peer: func(s *desired.Session) { s.MyASN, s.ID = 64999, netip.MustParseAddr("10.255.0.1") },
+			frr: "neighbor 10.0.1.2 remote-as 64999", want: reason.PeerMessageInvalid, message: "10.255.0.1"},
+	}
+	ns := links(t, len(cases))
+	r, _ := start(t)
+	var lines []string
+	var sessions []desired.Session
+	for i, tc := range cases {
+		sessions, lines = append(sessions, peer(i+1, tc.peer)), append(lines, tc.frr)
+	}
+	frrAtOnce(t, ns, lines)
+	r.SetSessions(sessions, nil)
+	for i, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			ns := link(t, 1)
-			r, _ := start(t)
-			frr(t, ns, 1, tc.frr)
-			r.SetSessions([]desired.Session{peer(1, tc.peer)}, nil)
-			s := await(t, r, "tor1", "to say "+string(tc.want), func(s observed.Session) bool { return s.Reason == tc.want })
-			if !strings.Contains(s.Message, tc.message) {
-				t.Errorf("the message is %q, want %q in it", s.Message, tc.message)
+			s := await(t, r, sessions[i].Name, "to say "+string(tc.want), func(s observed.Session) bool { return s.Reason == tc.want })
+			if message := at(i+1, tc.message); !strings.Contains(s.Message, message) {
+				t.Errorf("the message is %q, want %q in it", s.Message, message)
 			}
 		})
 	}
