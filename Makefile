@@ -112,7 +112,7 @@ bench: packages ## Measure and compare with bench/budgets.txt; RUN=regexp measur
 ##@ See it work
 
 .PHONY: demo
-demo: packages lab-build ## Show the main job on a real cluster on this machine. KEEP=1 leaves it up. Needs root.
+demo: packages lab-build ## Show the main job on real clusters on this machine. PART=layer2 or bgp plays a part, KEEP=1 leaves it up. Needs root.
 	$(LAB) $(GO) run ./cmd/demo
 
 .PHONY: lab-build

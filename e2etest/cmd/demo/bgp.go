@@ -23,7 +23,7 @@ var bgp = part{
 		{"The router: sessions with every node, over IPv4 and IPv6, watched by BFD", sessions},
 		{"kubectl expose: the route in the router's own words", route},
 		{"Many connections reach every node", ecmp},
-		{"A Service is advertised where its pods are, and weighs as much as they are many", weights},
+		{"A Service with policy Local is advertised where its pods are, weighed by their number", weights},
 		{"A node loses power: BFD tells the router", routerPowerLoss},
 		{"A wrong password says so, and harms nobody else", wrongPassword},
 		{"Everything is deleted again: no route, no session", bgpCleanUp},
@@ -160,7 +160,8 @@ func route(ctx context.Context, s *stage) error {
 	if err := s.routed(ctx, webVIPs, s.allNodes()); err != nil {
 		return err
 	}
-	s.figure("bgp_route_ms", time.Since(started).Milliseconds())
+	took := time.Since(started).Milliseconds()
+	s.figure("bgp_route_ms", took)
 	for _, argv := range [][]string{
 		{"vtysh", "-c", "show ip bgp " + webVIPs[0].String()},
 		{"vtysh", "-c", "show bgp ipv6 " + webVIPs[1].String()},
@@ -171,7 +172,7 @@ func route(ctx context.Context, s *stage) error {
 			return err
 		}
 	}
-	s.say("→ the router's kernel sends to all nodes; %d ms after kubectl expose was typed", time.Since(started).Milliseconds())
+	s.say("→ %d ms after kubectl expose was typed, the router's kernel sent to all nodes", took)
 	return nil
 }
 
@@ -212,23 +213,35 @@ func (s *stage) routedNow(ctx context.Context, v vip, shares map[string]int) err
 	if err != nil {
 		return err
 	}
-	var has []string
-	pods, weights := 0, 0
-	for _, h := range hops {
-		has = append(has, fmt.Sprintf("%s weight %d", h.Host, h.Weight))
-		pods, weights = pods+shares[h.Host], weights+h.Weight
-	}
-	wrong := fmt.Errorf("%s sends %s to [%s], want the weights of %v", router, v, strings.Join(has, ", "), shares)
-	if len(hops) != len(shares) {
-		return wrong
-	}
-	for _, h := range hops {
-		// FRR writes weights as whole percents.
-		if diff := 100*h.Weight*pods - 100*shares[h.Host]*weights; shares[h.Host] == 0 || max(diff, -diff) > 2*pods*weights {
-			return wrong
+	if !proportional(hops, shares) {
+		var has []string
+		for _, h := range hops {
+			has = append(has, fmt.Sprintf("%s weight %d", h.Host, h.Weight))
 		}
+		return fmt.Errorf("%s sends %s to [%s], want weights in proportion to %v", router, v, strings.Join(has, ", "), shares)
 	}
 	return nil
+}
+
+// proportional reports whether next hops are these nodes and no others, with
+// weights in proportion to these numbers. FRR writes weights as whole percents.
+func proportional(hops []lab.NextHop, shares map[string]int) bool {
+	whole, weights := 0, 0
+	seen := map[string]bool{}
+	for _, h := range hops {
+		whole, weights = whole+shares[h.Host], weights+h.Weight
+		seen[h.Host] = shares[h.Host] > 0
+	}
+	if len(hops) != len(shares) || len(seen) != len(shares) {
+		return false
+	}
+	for _, h := range hops {
+		diff := 100*h.Weight*whole - 100*shares[h.Host]*weights
+		if !seen[h.Host] || max(diff, -diff) > 2*whole*weights {
+			return false
+		}
+	}
+	return true
 }
 
 func bgpCleanUp(ctx context.Context, s *stage) error {

@@ -23,6 +23,9 @@ var countArrivals = "add table inet arrivals; add counter inet arrivals ipv4; ad
 	"add rule inet arrivals in ip6 daddr " + webVIPs[1].Addr().String() + " tcp flags & (syn | ack) == syn counter name ipv6"
 
 func ecmp(ctx context.Context, s *stage) error {
+	if err := s.settled(ctx, webVIPs); err != nil {
+		return err
+	}
 	for i, n := range s.State.Layout.Nodes {
 		run := s.Exec // the same on all: shown once
 		if i == 0 {
@@ -70,6 +73,23 @@ func (s *stage) arrivals(ctx context.Context, node, counter string) (int, error)
 	return n, nil
 }
 
+// settled waits until the nodes serve the addresses: the route is there some
+// hundred milliseconds before kube-proxy has the rules of a new Service.
+func (s *stage) settled(ctx context.Context, vips []vip) error {
+	return until(ctx, 30*time.Second, func(ctx context.Context) error {
+		for _, v := range vips {
+			flows, err := s.Flows(ctx, client, netip.AddrPortFrom(v.Addr(), 80), 20)
+			if err == nil && flows.Failed > 0 {
+				err = fmt.Errorf("%d of 20 connections to %s fail: %w", flows.Failed, v.Addr(), flows.Err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // connect opens many connections from the client, each of which must be answered.
 func (s *stage) connect(ctx context.Context, to netip.Addr) (lab.Flows, error) {
 	fmt.Fprintf(s.out, "%s$ curl %s     (%d times)\n", client, url(to.String()), connections)
@@ -113,7 +133,7 @@ func weights(ctx context.Context, s *stage) error {
 	if err := s.expose(ctx, "shop", shopVIPs, "Local"); err != nil {
 		return err
 	}
-	before := 0
+	before := 0 // nodes
 	for _, replicas := range []int{1, 2, 4} {
 		if replicas > 1 {
 			if _, err := s.kubectl(ctx, "scale", "deployment/shop", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
@@ -137,6 +157,9 @@ func weights(ctx context.Context, s *stage) error {
 		before = len(nodes)
 	}
 	if _, err := s.on(ctx, router, "vtysh", "-c", "show ip bgp "+shopVIPs[0].String()); err != nil {
+		return err
+	}
+	if err := s.settled(ctx, shopVIPs); err != nil {
 		return err
 	}
 	flows, err := s.connect(ctx, shopVIPs[0].Addr())
