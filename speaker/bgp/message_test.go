@@ -134,6 +134,9 @@ func TestNotifications(t *testing.T) {
 		{"hard reset", append([]byte{6, 9, 6, 2, 2}, "ok"...), `Cease/Administrative Shutdown: "ok"`},
 		{"BFD", []byte{6, 10}, "Cease/BFD Down"},
 		{"unknown", []byte{77, 5}, "code 77/subcode 5"},
+		{"a sentence as data", append([]byte{2, 9}, "multisession is mandatory"...), `OPEN Message Error/subcode 9: "multisession is mandatory"`},
+		{"data that is no sentence", []byte{1, 3, 'x'}, "Message Header Error/Bad Message Type"},
+		{"data with octets among the words", append([]byte{3, 1}, "an \x80 attribute"...), "UPDATE Message Error/Malformed Attribute List"},
 	} {
 		n := bgp.ParseNotification(tc.body)
 		if got := n.String(); got != tc.want {

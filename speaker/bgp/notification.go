@@ -101,11 +101,12 @@ func (n *Notification) String() string {
 	return name
 }
 
-// Text is the shutdown communication of a Cease, without what a terminal should
-// not see; "" if there is none (RFC 9003).
+// Text is what the sender says in words, without what a terminal should not see;
+// "" if there is none: the shutdown communication of a Cease (RFC 9003), or a
+// sentence that some speakers send with other errors.
 func (n *Notification) Text() string {
 	if n.Code != Cease || n.Subcode != 2 && n.Subcode != 4 || len(n.Data) == 0 {
-		return ""
+		return sentence(n.Data)
 	}
 	size := int(n.Data[0])
 	if size >= len(n.Data) {
@@ -117,6 +118,20 @@ func (n *Notification) Text() string {
 		}
 		return r
 	}, string(n.Data[1:1+size]))
+}
+
+// sentence is data if it can only be words: octets of a message that are wrong are
+// the usual data, and are not readable or short.
+func sentence(data []byte) string {
+	if len(data) < 8 || len(data) > maxShutdownText || !strings.Contains(string(data), " ") {
+		return ""
+	}
+	for _, c := range data {
+		if c < ' ' || c > '~' {
+			return ""
+		}
+	}
+	return string(data)
 }
 
 // Shutdown is a Cease with a shutdown communication (RFC 9003).
