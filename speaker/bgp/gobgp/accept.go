@@ -1,9 +1,12 @@
 package gobgp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/heraldlb/herald/internal/reason"
 	"github.com/heraldlb/herald/speaker/bgp"
@@ -113,7 +116,11 @@ func (s *session) portTaken(p port, err error) {
 		if p.device != "" {
 			where = " of device " + p.device
 		}
-		s.report(observed.Blocked, reason.PortTaken, fmt.Sprintf("Listening on TCP port %d%s failed: %s.", listenPort, where, bare(err)))
+		why := reason.PortTaken
+		if errors.Is(err, unix.EACCES) {
+			why = reason.PortForbidden // the container lacks the capability
+		}
+		s.report(observed.Blocked, why, fmt.Sprintf("Listening on TCP port %d%s failed: %s.", listenPort, where, bare(err)))
 		return
 	}
 	s.mu.Lock()
