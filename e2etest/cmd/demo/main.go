@@ -4,8 +4,8 @@
 // is "DEMO OK" with the measured figures, and its exit status is 0, only if all
 // of it was true.
 //
-// PART=layer2 or PART=bgp plays one part only. KEEP=1 leaves the last cluster up
-// and prints how to play with it.
+// PART=layer2 or PART=bgp plays one part only. KEEP=1 leaves the last cluster up,
+// with its Services, and prints how to play with it.
 package main
 
 import (

@@ -24,7 +24,7 @@ type part struct {
 	name  string
 	place string
 	lab   lab.Options
-	acts  []act
+	acts  []act // the last cleans up
 }
 
 // An act shows one thing.
@@ -87,7 +87,11 @@ func (s *stage) part(ctx context.Context, p part, keep bool) (err error) {
 	if err := herald.Install(ctx, s.Cluster); err != nil {
 		return err
 	}
-	for _, act := range p.acts {
+	acts := p.acts
+	if keep {
+		acts = acts[:len(acts)-1] // the last cleans up
+	}
+	for _, act := range acts {
 		s.played++
 		fmt.Fprintf(s.out, "\n━━ %d. %s\n", s.played, act.title)
 		if err := act.play(ctx, s); err != nil {
