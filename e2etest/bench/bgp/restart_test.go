@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	restarts = 3
+	restarts = 3 // of each kind of router
 	// every is the time between two packets.
 	every = time.Millisecond
 )
@@ -42,7 +42,7 @@ func BenchmarkRestart(b *testing.B) {
 	r.speaker.ready()
 	r.awaitRoutes(few, routers...)
 	r.awaitUp(routers...)
-	lost, sent := 0, 0
+	lost := 0
 	for run := range 2 * restarts {
 		n := []*router{frr, bird}[run%2]
 		client := r.addClient(n, run)
@@ -66,7 +66,7 @@ func BenchmarkRestart(b *testing.B) {
 		r.pause(time.Second) // stale routes would go now
 		_, _, after := n.kernel.state()
 		missing, total := t.stop(r)
-		lost, sent = lost+missing, sent+total
+		lost += missing
 		r.load(fmt.Sprintf("restart %d: %s had its session again after %.2f s; %d routes went; %d of %d packets were lost",
 			run+1, n.name, took.Seconds(), after-before, missing, total))
 	}

@@ -161,16 +161,37 @@ const (
 // count.
 var profiles = os.Getenv("HERALD_BENCH_PROFILES")
 
-// heap writes a profile of the speaker's memory.
+// heap writes a profile of the speaker's memory, if that is wanted.
 func (s *speaker) heap(name string) {
 	s.rig.Helper()
+	if profiles != "" {
+		s.rig.must(s.fetch("heap?gc=1", name+".heap.pprof"))
+	}
+}
+
+// profile writes a profile of the speaker's CPU during the time that begins now, if
+// that is wanted; it returns at once.
+func (s *speaker) profile(name string, during time.Duration) {
 	if profiles == "" {
 		return
 	}
-	resp, err := http.Get("http://127.0.0.1:6060/debug/pprof/heap?gc=1")
-	s.rig.must(err)
+	go func() {
+		if err := s.fetch(fmt.Sprintf("profile?seconds=%d", int(during.Seconds())), name+".cpu.pprof"); err != nil {
+			s.rig.step("no profile: %v", err)
+		}
+	}()
+}
+
+// fetch asks the speaker for a profile and writes it to a file.
+func (s *speaker) fetch(what, file string) error {
+	resp, err := http.Get("http://127.0.0.1:6060/debug/pprof/" + what)
+	if err != nil {
+		return fmt.Errorf("fetch a profile: %w", err)
+	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	s.rig.must(err)
-	s.rig.must(os.WriteFile(filepath.Join(profiles, name+".heap.pprof"), raw, 0o644))
+	if err != nil {
+		return fmt.Errorf("fetch a profile: %w", err)
+	}
+	return os.WriteFile(filepath.Join(profiles, file), raw, 0o644)
 }
