@@ -11,6 +11,7 @@ const (
 	PeerUnreachable      Reason = "PeerUnreachable"
 	PeerSilent           Reason = "PeerSilent"
 	PeerASNDiffers       Reason = "PeerASNDiffers"
+	PeerFamiliesDiffer   Reason = "PeerFamiliesDiffer"
 	PeerNotification     Reason = "PeerNotification"
 	PeerMessageInvalid   Reason = "PeerMessageInvalid"
 	PeerHungUp           Reason = "PeerHungUp"
@@ -35,6 +36,7 @@ var session = []Entry{
 	{PeerUnreachable, "The network says that there is no way to the peer.", "Check the node's routes and interfaces; a peer of another AS that is several hops away needs ebgpMultiHop."},
 	{PeerSilent, "The peer does not answer.", "Check that the router knows this node as a neighbour, that both have the same password, and that no filter drops TCP port 179."},
 	{PeerASNDiffers, "The peer belongs to another AS than configured.", "Correct peerASN or dynamicASN, or the router's configuration."},
+	{PeerFamiliesDiffer, "The peer offers none of the address families that the session is for.", "Activate IPv4 or IPv6 unicast for this node on the router, or correct disableMP."},
 	{PeerNotification, "The peer ended or refused the session with a NOTIFICATION.", "Read the message: it is the router's own word."},
 	{PeerMessageInvalid, "The peer sent what BGP does not allow, and the session was ended for it.", "Look for a software error of the router."},
 	{PeerHungUp, "The peer closed the connection without a NOTIFICATION.", "Read the router's log: often it does not know this node as a neighbour."},

@@ -143,6 +143,9 @@ func TestNotifications(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}
+	if got, want := bgp.MissingFamilies(true, true).Append(nil)[bgp.HeaderLen:], []byte{2, 7, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1}; !bytes.Equal(got, want) {
+		t.Errorf("missing families: % x, want % x", got, want)
+	}
 	long := bgp.Shutdown(strings.Repeat("ä", 200))
 	if got := long.Text(); got != strings.Repeat("ä", 127) {
 		t.Errorf("a long word is cut to %d octets: %q", len(got), got)

@@ -26,6 +26,7 @@ const (
 	BadIdentifier       = 3
 	UnsupportedOption   = 4
 	UnacceptableHold    = 6
+	UnsupportedCap      = 7 // RFC 5492
 	UnexpectedInSent    = 1 // RFC 6608
 	UnexpectedInConfirm = 2
 	UnexpectedInUp      = 3

@@ -208,3 +208,18 @@ func (o *Open) Append(b []byte) []byte {
 	b = append(b, id[:]...)
 	return append(append(b, byte(2+len(caps)), capabilities, byte(len(caps))), caps...)
 }
+
+// MissingFamilies answers an OPEN that offers none of the families that a session
+// is for. Its data are the capabilities that were missed (RFC 5492, section 5).
+func MissingFamilies(v4, v6 bool) *Notification {
+	n := &Notification{Code: OpenError, Subcode: UnsupportedCap}
+	for _, f := range []struct {
+		on bool
+		f  Family
+	}{{v4, IPv4}, {v6, IPv6}} {
+		if f.on {
+			n.Data = append(n.Data, capMultiprotocol, 4, 0, byte(f.f), 0, unicast)
+		}
+	}
+	return n
+}

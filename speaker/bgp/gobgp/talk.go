@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/heraldlb/herald/internal/reason"
@@ -92,7 +93,28 @@ func judge(want desired.Session, o bgp.Open) (reason.Reason, string, *bgp.Notifi
 		return reason.PeerMessageInvalid, fmt.Sprintf("The peer has our own router ID %s.", o.ID),
 			&bgp.Notification{Code: bgp.OpenError, Subcode: bgp.BadIdentifier}
 	}
+	// The library would take such a peer for one of IPv4 and tell it what it
+	// never agreed to.
+	if !(want.IPv4 && o.IPv4 || want.IPv6 && o.IPv6) {
+		families := strings.Join(familyNames(want), " or ")
+		return reason.PeerFamiliesDiffer, fmt.Sprintf("There is no address family in common: the session is for %s unicast, which the peer does not offer.", families),
+			bgp.MissingFamilies(want.IPv4, want.IPv6)
+	}
 	return "", "", nil
+}
+
+// familyNames are those of the families that a session is for.
+func familyNames(want desired.Session) []string {
+	var names []string
+	for _, f := range []struct {
+		on bool
+		f  bgp.Family
+	}{{want.IPv4, bgp.IPv4}, {want.IPv6, bgp.IPv6}} {
+		if f.on {
+			names = append(names, f.f.String())
+		}
+	}
+	return names
 }
 
 // choose sets what the session's paths depend on, before the library hears of
