@@ -75,6 +75,8 @@ func TestNetnsGoBGPSessionKinds(t *testing.T) {
 	for i, k := range kinds {
 		t.Run(k.name, func(t *testing.T) { untouched[i]() })
 	}
+	r.SetSessions(nil, nil)
+	peer.awaitRoutes(t, 0)
 }
 
 // GoBGP keeps the routes over our restart, whether we ended in order or were
