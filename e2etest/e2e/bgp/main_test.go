@@ -29,7 +29,9 @@ const shared4, shared6 = "tor-v4", "tor-v6"
 
 // sharedPeers makes them. They outlive every test.
 func sharedPeers(w *harness.World) (stop func() error, err error) {
-	text := fmt.Sprintf("apiVersion: metallb.io/v1beta1\nkind: BFDProfile\nmetadata: {name: %s, namespace: %s}\n", "shared", herald.Namespace)
+	// Slow enough for a machine that is busy with a whole cluster.
+	text := fmt.Sprintf("apiVersion: metallb.io/v1beta1\nkind: BFDProfile\nmetadata: {name: shared, namespace: %s}\n"+
+		"spec: {receiveInterval: 1000, transmitInterval: 1000}\n", herald.Namespace)
 	for _, r := range w.State.Layout.Routers {
 		for _, a := range r.Interfaces[0].Addrs() {
 			name := map[bool]string{false: shared4, true: shared6}[a.Is6()]

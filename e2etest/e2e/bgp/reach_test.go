@@ -71,7 +71,7 @@ func TestReachableWithLocalPolicy(t *testing.T) {
 // no other.
 func (s *stage) answeredFrom(a netip.Addr, nodes ...string) {
 	s.Helper()
-	s.Reaches(a)
+	s.Serves(a)
 	if diff := cmp.Diff(nodes, slices.Sorted(maps.Keys(s.Flows(a, 60)))); diff != "" {
 		s.Errorf("%s: the nodes whose pods answered (-want +got):\n%s", a, diff)
 	}

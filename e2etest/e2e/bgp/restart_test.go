@@ -43,7 +43,7 @@ func TestSpeakersRestart(t *testing.T) {
 		}
 	}
 	for _, a := range append(kept, lost...) {
-		s.Reaches(a)
+		s.Serves(a)
 	}
 	s.WholeAtEnd()
 

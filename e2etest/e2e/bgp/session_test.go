@@ -46,6 +46,44 @@ func TestSessionParameters(t *testing.T) {
 	})
 }
 
+// sourceAddress is the one that the router sees; the routes follow it.
+func TestSourceAddress(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	p := s.plane(0, "64500")
+	var peers []string
+	for _, n := range []string{"node1", "node3"} {
+		peers = append(peers, s.Peer(n, fmt.Sprintf("%s, peerAddress: 192.168.200.1, peerPort: 179, sourceAddress: %s, vrf: \"\", %s", ebgp, p.node(n, false), on(n))))
+	}
+	s.advertiseTo("a", "", peers...)
+	s.web("web", harness.V4)
+	a := s.WaitAddress("web")
+	p.path("node1", host(a), nil)
+	s.routed([]netip.Addr{a}, "node1", "node3")
+	if st := s.WaitSession(peers[0], "node1", nil); st.LocalAddress != p.node("node1", false).String() {
+		t.Errorf("the BGPSessionStatus has the local address %s, want %s", st.LocalAddress, p.node("node1", false))
+	}
+}
+
+// With ttlSecurity on both sides the session is up; a router that demands it lets
+// nobody in without.
+func TestTTLSecurity(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	p := s.plane(0, "64500", "ttl-security hops 1")
+	without := p.peer("v4", false, ebgp+", connectTime: 1s, "+on("node1"))
+	with := p.peer("v6", true, ebgp+", ttlSecurity: true, "+on("node1"))
+	s.WaitSession(with, "node1", nil)
+	s.WaitSession(without, "node1", func(st harness.BGPSession) error {
+		if st.State == "Established" || st.Reason == "SessionStarting" {
+			return fmt.Errorf("it is %s because of %s", st.State, st.Reason)
+		}
+		return nil
+	})
+	p.peer("v4", false, ebgp+", connectTime: 1s, ttlSecurity: true, "+on("node1"))
+	s.WaitSession(without, "node1", nil)
+}
+
 // localASN is the only one that the router sees.
 func TestLocalASN(t *testing.T) {
 	t.Parallel()

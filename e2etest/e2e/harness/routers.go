@@ -291,6 +291,21 @@ func (h *Test) Flows(addr netip.Addr, n int) (byNode map[string]int) {
 	return byNode
 }
 
+// Serves waits until connection after connection is answered at port 80 of an
+// address: a route may be there before every node's kube-proxy knows the Service.
+func (h *Test) Serves(addr netip.Addr) {
+	h.Helper()
+	client, err := h.clientFor(addr)
+	h.Must(err)
+	h.Eventually(Patience, func() error {
+		f, err := h.Cluster.Flows(h.Ctx, client, netip.AddrPortFrom(addr, 80), 20)
+		if err == nil && f.Failed > 0 {
+			err = fmt.Errorf("%s: %d of 20 connections got no answer: %w", addr, f.Failed, f.Err)
+		}
+		return err
+	})
+}
+
 // show is what a router says of itself, for the dump of a failed test.
 func show(ctx context.Context, r *lab.RunningRouter) (string, error) {
 	if r.Kind == lab.BIRD {
