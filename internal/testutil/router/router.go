@@ -1,8 +1,9 @@
-// Package router gives tests real routers: FRR (zebra, bgpd, bfdd) and BIRD 2,
-// each in a network namespace, configured in its own language and asked in its
-// own words. Whatever it starts ends with the test.
+// Package router gives tests real routers, FRR (zebra, bgpd, bfdd) and BIRD 2, and
+// ExaBGP, which says what it is told to. Each is in a network namespace,
+// configured in its own language and asked in its own words. Whatever it starts
+// ends with the test.
 //
-// It is for tests only and needs root and the packages frr and bird2.
+// It is for tests only and needs root and the packages frr, bird2 and exabgp.
 package router
 
 import (

@@ -22,8 +22,8 @@ const (
 	// aloneEnv marks a process that runs one test of many.
 	aloneEnv = "HERALD_TEST_ALONE"
 	// sideBySide is how many tests run at a time. They mostly wait for
-	// connections, so more than there are processors.
-	sideBySide = 6
+	// connections, so many more than there are processors.
+	sideBySide = 10
 )
 
 // TestMain runs every test in a process of its own, a few side by side: each then
