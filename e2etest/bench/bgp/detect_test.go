@@ -42,10 +42,11 @@ func BenchmarkDetect(b *testing.B) {
 	var all []time.Duration
 	for run := range cuts {
 		// New peers each time: a session that fails again and again waits longer.
+		before := len(r.speaker.said(sessionDown))
 		r.peers(routers, with("bfdProfile", "fast"))
 		r.awaitBFD(detectors)
 		r.pause(time.Second) // they begin slowly, and agree on the interval when they are up
-		all = append(all, r.cut(routers)...)
+		all = append(all, r.cut(routers, before)...)
 		r.dropPeers(routers)
 		for _, n := range routers {
 			r.must(r.switches.SetLink(n.port, true))
@@ -68,30 +69,35 @@ func BenchmarkDetect(b *testing.B) {
 }
 
 // cut takes the power of all routers, one after the other, and returns how long
-// each session lasted.
-func (r *rig) cut(routers []*router) (all []time.Duration) {
+// each session lasted; before is how many sessions had ended when they began.
+func (r *rig) cut(routers []*router, before int) (all []time.Duration) {
 	r.Helper()
-	before := len(r.speaker.said(sessionDown))
 	at := map[string]time.Time{}
 	for _, n := range routers {
 		at[n.name] = time.Now()
 		r.must(r.switches.SetLink(n.port, false))
 		r.pause(time.Duration(rand.Int64N(int64(fast)))) // anywhere between two packets
 	}
+	first := map[string]line{}
 	r.until("all sessions end", 20*time.Millisecond, func() error {
-		if lines := r.speaker.said(sessionDown); len(lines)-before != len(routers) {
-			return fmt.Errorf("%d of %d", len(lines)-before, len(routers))
+		for _, l := range r.speaker.said(sessionDown)[before:] {
+			if _, had := first[l.Peer]; !had {
+				first[l.Peer] = l
+			}
+		}
+		if len(first) != len(routers) {
+			return fmt.Errorf("%d of %d", len(first), len(routers))
 		}
 		return nil
 	})
-	for _, l := range r.speaker.said(sessionDown)[before:] {
-		if cut := at[l.Peer]; l.Time.Before(cut) || l.Reason != "BFDSaysDown" {
-			// The router was starved of the processors: it declared the node dead, or
-			// was silent itself. That is a false alarm and measures something else.
-			r.step("the session with %s ended for %s, %s after its cut: it does not count", l.Peer, l.Reason, l.Time.Sub(cut))
+	for peer, l := range first {
+		if cut := at[peer]; l.Time.Before(cut) || l.Reason != "BFDSaysDown" {
+			// On a machine that stands still for 150 ms, the routers declare the node
+			// dead. That is another matter than the one that is measured.
+			r.step("the session with %s ended for %s, %s after its cut: it does not count", peer, l.Reason, l.Time.Sub(cut))
 			continue
 		}
-		all = append(all, l.Time.Sub(at[l.Peer]))
+		all = append(all, l.Time.Sub(at[peer]))
 	}
 	r.step("cut: %v", all)
 	return all
