@@ -13,14 +13,13 @@ import (
 )
 
 // Both families over one session, be it an IPv4 or an IPv6 one, with attributes on
-// both.
+// both. The next hops are addresses of the interface, which other tests change.
 func TestBothFamiliesOverOneSession(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		v6   bool
 	}{{"IPv4", false}, {"IPv6", true}} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
 			s := open(t)
 			p := s.plane(0, "64500", "capability extended-nexthop")
 			peer := p.peer("both", tt.v6, ebgp+", dualStackAddressFamily: true")

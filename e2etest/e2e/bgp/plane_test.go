@@ -34,7 +34,15 @@ type plane struct {
 func (s *stage) plane(i int, nodesASN string, options ...string) *plane {
 	s.Helper()
 	raw := s.block.V4(i).As4() // a number that is the test's own
-	p := &plane{stage: s, number: raw[3], group: fmt.Sprintf("plane%d", raw[3])}
+	return s.planeAt(raw[3], nodesASN, options...)
+}
+
+// planeAt is plane for a number that no other test has, now or later: FRR does not
+// forget the password of a prefix that it no longer listens for. Blocks have none
+// above 200.
+func (s *stage) planeAt(number byte, nodesASN string, options ...string) *plane {
+	s.Helper()
+	p := &plane{stage: s, number: number, group: fmt.Sprintf("plane%d", number)}
 	s.OnEnd("remove the addresses of "+p.group, func(ctx context.Context) error { return p.address(ctx, "del") })
 	s.Must(p.address(s.Ctx, "replace"))
 	lines := []string{
