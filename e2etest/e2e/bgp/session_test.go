@@ -89,8 +89,6 @@ func TestTTLSecurity(t *testing.T) {
 		}
 		return nil
 	})
-	p.peer("v4", false, ebgp+", connectTime: 1s, ttlSecurity: true, "+on("node1"))
-	s.WaitSession(without, "node1", nil)
 }
 
 // localASN is the only one that the router sees.

@@ -93,7 +93,7 @@ func TestUnnumbered(t *testing.T) {
 					}
 					return nil
 				})
-				s.answeredFrom(a, "node1", "node3")
+				s.AnswersOf(a, 2)
 			}
 			st := s.WaitSession(peer, "node1", func(st harness.BGPSession) error {
 				if up := st.BFD != nil && st.BFD.State == "Up"; st.State != "Established" || up != bfd {
