@@ -50,6 +50,15 @@ func TestUnnumbered(t *testing.T) {
 			var gone []string
 			for _, n := range s.Nodes() {
 				port := ports[n]
+				// What is configured before zebra has seen the interface come up may
+				// have no effect: FRR then never hears the node's advertisements.
+				s.Eventually(harness.Patience, func() error {
+					text, err := s.tor.Vtysh(s.Ctx, "show interface "+port)
+					if err == nil && !(strings.Contains(text, "line protocol is up") && strings.Contains(text, "inet6 fe80::")) {
+						err = fmt.Errorf("FRR does not know the wire to %s yet:\n%s", n, text)
+					}
+					return err
+				})
 				_, err := s.tor.Vtysh(s.Ctx, "configure terminal", "interface "+port, "ipv6 nd ra-interval 1", "no ipv6 nd suppress-ra")
 				s.Must(err)
 				lines := []string{"neighbor " + port + " interface remote-as external"}
