@@ -159,6 +159,45 @@ func TestNetnsPasswordRotatesLive(t *testing.T) {
 	untouched()
 }
 
+// What changes the rules of the socket while a session opens begins it anew: the
+// peer may follow the new ones already, and what it sends would be dropped.
+func TestNetnsHopLimitChangesWhileTheSessionOpens(t *testing.T) {
+	ns := link(t, 1)
+	var listener net.Listener
+	ns.Do(t, func() (err error) {
+		lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			return control(raw, func(fd int) error { return (hopLimit{send: 255}).set(fd, false) })
+		}}
+		listener, err = lc.Listen(t.Context(), "tcp4", "10.0.1.1:179")
+		return err
+	})
+	t.Cleanup(func() { _ = listener.Close() })
+	r, _ := start(t)
+	r.SetSessions([]desired.Session{peer(1)}, nil)
+	first, err := listener.Accept() // and no word of OPEN
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	await(t, r, "tor1", "to wait for OPEN", func(s observed.Session) bool { return s.State == observed.OpenSent })
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.ConnectTime = ptr(2 * time.Second) })}, nil)
+	r.SetSessions([]desired.Session{peer(1, func(s *desired.Session) { s.ConnectTime, s.TTLSecurity = ptr(2*time.Second), true })}, nil)
+	_ = first.SetReadDeadline(time.Now().Add(10 * time.Second))
+	said, err := io.ReadAll(first)
+	if err != nil {
+		t.Fatalf("the connection goes on by the old rules: %v", err)
+	}
+	if open := bgp.HeaderLen; len(said) < open || said[len(said)-2] != bgp.Cease || said[len(said)-1] != bgp.OtherConfig {
+		t.Errorf("the last words are % x, want Cease/Other Configuration Change", said)
+	}
+	_ = listener.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+	second, err := listener.Accept()
+	if err != nil {
+		t.Fatalf("it does not begin anew: %v", err)
+	}
+	_ = second.Close()
+}
+
 // A field that only a new session can have resets that session and tells the peer
 // why.
 func TestNetnsChangedPeerBeginsAnew(t *testing.T) {

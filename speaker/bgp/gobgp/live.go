@@ -26,22 +26,37 @@ func (s *session) adjust(want desired.Session) {
 		poke(s.news) // a new key may be the right one: try at once
 		return
 	}
-	raw, err := g.peer.SyscallConn()
-	if err == nil {
-		var h hopLimit
-		h.send, h.least = bgp.HopLimits(want.Peer)
-		err = control(raw, func(fd int) error { return h.set(fd, addrOf(g.peer.RemoteAddr()).Is6()) })
+	var h hopLimit
+	h.send, h.least = bgp.HopLimits(want.Peer)
+	send, least := bgp.HopLimits(was.Peer)
+	key, hops := want.Key != was.Key, h.send != send || h.least != least
+	switch {
+	case !key && !hops:
+	case !g.up.Load():
+		// Half of the opening went by the old rules, and the peer may follow the
+		// new ones already: what is on its way would be dropped until it gives up.
+		s.anew(g)
+	default:
+		if key {
+			s.room.all.Go(func() { s.rotate(g, want.Key) })
+		}
+		raw, err := g.peer.SyscallConn()
+		if err == nil {
+			err = control(raw, func(fd int) error { return h.set(fd, addrOf(g.peer.RemoteAddr()).Is6()) })
+		}
+		if err != nil {
+			s.log.Warn("the session's socket does not take the change: it begins anew", "err", err)
+			s.anew(g)
+		}
 	}
-	if want.Key != was.Key {
-		s.room.all.Go(func() { s.rotate(g, want.Key) })
-	}
-	if err != nil {
-		s.log.Warn("the session's socket does not take the change: it begins anew", "err", err)
-		s.room.all.Go(func() {
-			g.finish(reason.SessionStopped, "The configuration was changed here.",
-				&bgp.Notification{Code: bgp.Cease, Subcode: bgp.OtherConfig})
-		})
-	}
+}
+
+// anew ends a connection for a changed configuration; the next one follows.
+func (s *session) anew(g *gate) {
+	s.room.all.Go(func() {
+		g.finish(reason.SessionStopped, "The configuration was changed here.",
+			&bgp.Notification{Code: bgp.Cease, Subcode: bgp.OtherConfig})
+	})
 }
 
 // rotate gives a connected socket a new key, when the peer has it: a router that
