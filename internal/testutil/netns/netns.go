@@ -32,8 +32,10 @@ import (
 const (
 	// inside marks the child that Main has started.
 	inside = "HERALD_TEST_NETNS"
-	// commandTime bounds every command.
+	// commandTime bounds every command, processLife what runs beside a test. The
+	// longest benchmark measures for ten minutes.
 	commandTime = 30 * time.Second
+	processLife = 15 * time.Minute
 )
 
 // Main runs the tests of m in a network namespace of their own and returns the
@@ -234,7 +236,7 @@ type Process struct {
 // when the test ends.
 func (n *NS) Start(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), processLife)
 	p := &Process{cmd: n.Command(ctx, name, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
