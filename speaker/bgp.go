@@ -92,9 +92,8 @@ func (l *loop) tellProblems(sessions []desired.Refusal) {
 	l.report.SetProblems(problems)
 }
 
-// watchful is how many threads run Go code where BFD is in use. With fewer, a
-// packet that is due waits for the garbage collector: measured, 22 ms at the
-// 99th percentile with two, 12 ms with eight.
+// watchful is how many threads run Go code where BFD is in use. With one for each
+// of few processors, a packet that is due waits for the garbage collector.
 const watchful = 8
 
 // stayAwake lets more goroutines run at once than there are processors, unless

@@ -22,7 +22,7 @@ type BGPAdvertisement struct {
 	Communities []Community
 	// UnknownCommunities are the names that no Community object defines,
 	// sorted. Announcing without them could lead traffic where it must not go:
-	// while there are any, nothing new is announced through this object.
+	// while there are any, nothing is announced through this object.
 	UnknownCommunities []string
 	// NodeSelectors are OR-ed; empty selects every node.
 	NodeSelectors []labels.Selector

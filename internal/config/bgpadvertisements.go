@@ -155,7 +155,7 @@ func (r report) resolveCommunities(ad *BGPAdvertisement, refs []v1beta1.Communit
 		case err == nil:
 			ad.Communities = append(ad.Communities, value)
 		case errors.As(err, &unknown):
-			r.errorf(field, "%v; nothing new is announced until it exists", err)
+			r.errorf(field, "%v; nothing is announced through this object until it exists", err)
 			ad.UnknownCommunities = append(ad.UnknownCommunities, unknown.Name)
 		default:
 			r.errorf(field, "%v", err)

@@ -46,7 +46,7 @@ var session = []Entry{
 	{HoldTimerExpired, "The peer was silent for longer than the hold time.", "Check the path to the peer and the router's load."},
 	{BFDSaysDown, "BFD says that the peer is not reachable; the session waits until it is.", "Check the path to the peer."},
 	{SessionStopped, "The session was ended by this node.", ""},
-	{PortTaken, "A passive peer needs TCP port 179, and another program of the node listens there.", "Move the other BGP daemon to another port or address, or let Herald dial: remove passive."},
+	{PortTaken, "A passive peer needs TCP port 179, and another program of the node listens there.", "Move the other BGP daemon to another port or address, or let Herald dial: remove passiveMode, or use peerAddress in place of peerPrefix."},
 	{PortForbidden, "A passive peer needs TCP port 179, and the speaker may not listen there.", "Give the speaker the capability NET_BIND_SERVICE (config/overlays/bgp-passive), or let Herald dial: remove passiveMode, or use peerAddress in place of peerPrefix."},
 	{BGPFailed, "The BGP engine failed.", "Read the speaker's log."},
 }

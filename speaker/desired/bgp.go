@@ -16,8 +16,8 @@ import (
 type BGPRoutes map[string]Routes
 
 // Routes are the prefixes that one peer is told, each with its attributes.
-// Prefixes are masked and plain: IPv4 unmapped, without a zone. Both families
-// may occur; a session sends those that it carries (Session.IPv4, Session.IPv6).
+// Prefixes are masked and plain: IPv4 unmapped, without a zone. They are of the
+// families that the peer's session carries (Session.IPv4, Session.IPv6).
 type Routes map[netip.Prefix]*Attributes
 
 // Attributes are what goes on the wire with a prefix. They are shared by many
