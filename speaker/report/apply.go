@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/heraldlb/herald/internal/service"
 )
@@ -135,26 +136,32 @@ func (r *Reporter) applyCondition(ctx context.Context, key service.Key, svc *cor
 	return nil
 }
 
-// remove deletes the object that is known by that name, and no other that took
-// its place meanwhile.
+// remove deletes a ServiceL2Status, removeBGP a ServiceBGPStatus.
 func (r *Reporter) remove(ctx context.Context, key service.Key, name string) error {
-	uid := r.statusUID(key, name)
-	err := r.write(ctx, "delete ServiceL2Status", func() error { return r.cluster.deleteStatus(ctx, name, uid) }, replacedOrGone)
-	if err != nil {
-		return err
-	}
-	r.forgetStatus(key, name, uid)
-	return nil
+	return r.removeFrom(ctx, key, name, "delete ServiceL2Status", r.cluster.deleteStatus, func(e *entry) known { return &e.statuses })
 }
 
-// removeBGP does the same for a ServiceBGPStatus.
 func (r *Reporter) removeBGP(ctx context.Context, key service.Key, name string) error {
-	uid := r.bgpStatusUID(key, name)
-	err := r.write(ctx, "delete ServiceBGPStatus", func() error { return r.cluster.deleteBGPStatus(ctx, name, uid) }, replacedOrGone)
-	if err != nil {
+	return r.removeFrom(ctx, key, name, "delete ServiceBGPStatus", r.cluster.deleteBGPStatus, func(e *entry) known { return &e.bgpStatuses })
+}
+
+// known is a shelf, whatever the kind of its objects.
+type known interface {
+	uid(name string) types.UID
+	forget(name string, uid types.UID)
+}
+
+// removeFrom deletes the object that is known by that name, and no other that
+// took its place meanwhile.
+func (r *Reporter) removeFrom(ctx context.Context, key service.Key, name, what string,
+	del func(context.Context, string, types.UID) error, of func(*entry) known,
+) error {
+	var uid types.UID
+	r.with(key, func(e *entry) { uid = of(e).uid(name) })
+	if err := r.write(ctx, what, func() error { return del(ctx, name, uid) }, replacedOrGone); err != nil {
 		return err
 	}
-	r.forgetBGPStatus(key, name, uid)
+	r.with(key, func(e *entry) { of(e).forget(name, uid) })
 	return nil
 }
 

@@ -163,50 +163,18 @@ func (r *Reporter) noteCondition(key service.Key, svc *corev1.Service, w writes,
 	}
 }
 
-// statusUID is the UID of the ServiceL2Status that is known by a name.
-func (r *Reporter) statusUID(key service.Key, name string) types.UID {
+// with calls f with the entry of a Service, if there is one; mu is held.
+func (r *Reporter) with(key service.Key, f func(*entry)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.entries[key]; e != nil {
-		return e.statuses.uid(name)
-	}
-	return ""
-}
-
-// forgetStatus forgets a ServiceL2Status that this node deleted.
-func (r *Reporter) forgetStatus(key service.Key, name string, uid types.UID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		e.statuses.forget(name, uid)
+		f(e)
 	}
 }
 
-// bgpStatusUID and forgetBGPStatus are the same for a ServiceBGPStatus.
-func (r *Reporter) bgpStatusUID(key service.Key, name string) types.UID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		return e.bgpStatuses.uid(name)
-	}
-	return ""
-}
-
-func (r *Reporter) forgetBGPStatus(key service.Key, name string, uid types.UID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		e.bgpStatuses.forget(name, uid)
-	}
-}
-
-func (r *Reporter) uid(key service.Key) types.UID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if e := r.entries[key]; e != nil {
-		return e.uid
-	}
-	return ""
+func (r *Reporter) uid(key service.Key) (uid types.UID) {
+	r.with(key, func(e *entry) { uid = e.uid })
+	return uid
 }
 
 // serviceSeen notices that somebody else changed the condition, or that the
