@@ -4,13 +4,11 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/heraldlb/herald/e2etest/bench/progress"
 	"github.com/heraldlb/herald/e2etest/herald"
 	"github.com/heraldlb/herald/e2etest/lab"
 	"github.com/heraldlb/herald/e2etest/lab/nsnet"
@@ -84,39 +83,14 @@ func (w *world) must(err error) {
 	}
 }
 
-// load logs how busy the machine is, without which a time says little.
-func (w *world) load(when string) {
-	raw, err := os.ReadFile("/proc/loadavg")
-	w.must(err)
-	w.step("%s; load %s", when, strings.Join(strings.Fields(string(raw))[:3], " "))
-}
+func (w *world) load(when string) { progress.Load(w, when) }
 
-// step logs progress at once: the testing package holds a benchmark's log back
-// until its end.
-func (w *world) step(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format("15:04:05.000"), w.Name(), fmt.Sprintf(format, args...))
-}
+func (w *world) step(format string, args ...any) { progress.Step(w, format, args...) }
 
 // until polls a condition until it holds, and fails with its last complaint.
 func (w *world) until(what string, within, every time.Duration, condition func() error) {
 	w.Helper()
-	end := time.NewTimer(within)
-	defer end.Stop()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-end.C:
-			w.Fatalf("%s: not within %s: %v", what, within, err)
-		case <-w.ctx.Done():
-			w.Fatalf("%s: the benchmark's time is over: %v", what, err)
-		}
-	}
+	progress.Until(w.ctx, w, what, within, every, condition)
 }
 
 // stopProxies stops kube-proxy on every node, after it has written the rules by

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/heraldlb/herald/e2etest/bench/progress"
 	"github.com/heraldlb/herald/e2etest/herald"
 	"github.com/heraldlb/herald/e2etest/lab"
 	"github.com/heraldlb/herald/e2etest/lab/nsnet"
@@ -214,39 +215,14 @@ func (r *rig) must(err error) {
 	}
 }
 
-// load logs how busy the machine is, without which a time says little.
-func (r *rig) load(when string) {
-	raw, err := os.ReadFile("/proc/loadavg")
-	r.must(err)
-	r.step("%s; load %s", when, strings.Join(strings.Fields(string(raw))[:3], " "))
-}
+func (r *rig) load(when string) { progress.Load(r, when) }
 
-// step logs progress at once: the testing package holds a benchmark's log back
-// until its end.
-func (r *rig) step(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format("15:04:05.000"), r.Name(), fmt.Sprintf(format, args...))
-}
+func (r *rig) step(format string, args ...any) { progress.Step(r, format, args...) }
 
 // until polls a condition until it holds, and fails with its last complaint.
 func (r *rig) until(what string, every time.Duration, condition func() error) {
 	r.Helper()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-end.C:
-			r.Fatalf("%s: not within %s: %v", what, patience, err)
-		case <-r.ctx.Done():
-			r.Fatalf("%s: the benchmark's time is over: %v", what, err)
-		}
-	}
+	progress.Until(r.ctx, r, what, patience, every, condition)
 }
 
 // pause lets time pass that is part of what is measured.
