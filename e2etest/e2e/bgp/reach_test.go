@@ -13,30 +13,19 @@ import (
 	"github.com/heraldlb/herald/e2etest/e2e/harness"
 )
 
-// families are the Services of each kind of family.
-var families = []struct {
-	name   string
-	option harness.ServiceOption
-	n      int // addresses
-}{
-	{"IPv4", harness.V4, 1},
-	{"IPv6", harness.V6, 1},
-	{"DualStack", harness.Dual, 2},
-}
-
 // No connection may fail here, so these stories run alone: the router may move a
 // flow to another node when other tests change the addresses of its interface.
 
 // With the Cluster policy every node has the route, and a client behind the router
 // reaches every pod.
 func TestReachableWithClusterPolicy(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families() {
+		t.Run(f.Name, func(t *testing.T) {
 			s := open(t)
 			s.advertise("a", "")
 			s.Echo("web", 2, "node1", "node2")
-			s.Service("web", f.option, harness.From(s.pool))
-			addrs := s.WaitAddresses("web", f.n)
+			s.Service("web", f.Option, harness.From(s.pool))
+			addrs := s.WaitAddresses("web", f.Addresses)
 			s.routed(addrs, s.Nodes()...)
 			for _, a := range addrs {
 				s.answeredFrom(a, "node1", "node2")
@@ -48,15 +37,15 @@ func TestReachableWithClusterPolicy(t *testing.T) {
 // With the Local policy only nodes with a pod have the route, flows are spread over
 // them, and pods see the client's own address.
 func TestReachableWithLocalPolicy(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families() {
+		t.Run(f.Name, func(t *testing.T) {
 			s := open(t)
 			s.advertise("a", "")
 			s.Echo("web", 2, "node1", "node3")
-			s.Service("web", f.option, harness.Local, harness.From(s.pool))
+			s.Service("web", f.Option, harness.Local, harness.From(s.pool))
 			client, err := s.State.Layout.Host("client1")
 			s.Must(err)
-			addrs := s.WaitAddresses("web", f.n)
+			addrs := s.WaitAddresses("web", f.Addresses)
 			s.routed(addrs, "node1", "node3")
 			for _, a := range addrs {
 				s.answeredFrom(a, "node1", "node3")

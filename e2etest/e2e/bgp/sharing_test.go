@@ -29,16 +29,16 @@ func (s *stage) saysAnnounced(service string, status metav1.ConditionStatus, wor
 // Two Services share an address, their pods run on different nodes, and every node
 // has the route. When one of them goes the other keeps it.
 func TestTwoServicesShareAnAddress(t *testing.T) {
-	for _, f := range families[:2] {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families()[:2] {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t)
 			s.advertise("a", "")
 			s.Echo("first", 1, "node1")
 			s.Echo("second", 1, "node2")
-			s.Service("first", f.option, harness.From(s.pool), harness.Sharing("us"), harness.Ports("7001/TCP:9000"))
+			s.Service("first", f.Option, harness.From(s.pool), harness.Sharing("us"), harness.Ports("7001/TCP:9000"))
 			addr := s.WaitAddress("first")
-			s.Service("second", f.option, harness.At(addr), harness.Sharing("us"), harness.Ports("7002/TCP:9000"))
+			s.Service("second", f.Option, harness.At(addr), harness.Sharing("us"), harness.Ports("7002/TCP:9000"))
 			addrs := s.WaitAddresses("second", 1)
 			if addrs[0] != addr {
 				t.Fatalf("service second has %s, want to share %s", addrs[0], addr)

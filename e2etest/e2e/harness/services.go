@@ -26,6 +26,19 @@ const (
 // A ServiceOption changes a Service before it is created.
 type ServiceOption func(*corev1.Service)
 
+// Family is a kind of Service by its address families.
+type Family struct {
+	Name   string
+	Option ServiceOption
+	// Addresses is how many it gets.
+	Addresses int
+}
+
+// Families are IPv4, IPv6 and dual stack, in this order.
+func Families() []Family {
+	return []Family{{"IPv4", V4, 1}, {"IPv6", V6, 1}, {"DualStack", Dual, 2}}
+}
+
 // From asks for a pool by annotation.
 func From(pool string) ServiceOption { return Annotate("metallb.io/address-pool", pool) }
 

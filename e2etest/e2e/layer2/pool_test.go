@@ -46,9 +46,9 @@ func TestPoolsByRangeAndByPrefix(t *testing.T) {
 
 // A pool is used by who asks for it by name; by others only if it may be.
 func TestAddressPoolAnnotation(t *testing.T) {
-	for _, family := range families[:2] {
+	for _, family := range harness.Families()[:2] {
 		for _, auto := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s/AutoAssign=%t", family.name, auto), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/AutoAssign=%t", family.Name, auto), func(t *testing.T) {
 				t.Parallel()
 				h := harness.New(t)
 				block := h.Block(0)
@@ -57,8 +57,8 @@ func TestAddressPoolAnnotation(t *testing.T) {
 					block.Range(), auto, h.Namespace))
 				h.Advertise("a", "ipAddressPools: ["+pool+"]")
 				h.Echo("web", 1)
-				h.Service("named", family.option, harness.From(pool), harness.To("web"))
-				h.Service("unnamed", family.option, harness.To("web"))
+				h.Service("named", family.Option, harness.From(pool), harness.To("web"))
+				h.Service("unnamed", family.Option, harness.To("web"))
 
 				reached := []string{"named"}
 				if auto {

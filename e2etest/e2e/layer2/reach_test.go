@@ -11,29 +11,18 @@ import (
 	"github.com/heraldlb/herald/e2etest/e2e/harness"
 )
 
-// families are the Services of each kind of family.
-var families = []struct {
-	name   string
-	option harness.ServiceOption
-	n      int // addresses
-}{
-	{"IPv4", harness.V4, 1},
-	{"IPv6", harness.V6, 1},
-	{"DualStack", harness.Dual, 2},
-}
-
 // With the Cluster policy a client reaches every pod, wherever it runs, through
 // the one node that answers for the address.
 func TestReachableWithClusterPolicy(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families() {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			h := harness.New(t)
 			pool := h.Pool("p", "addresses: ["+h.Block(0).Range()+"], autoAssign: false")
 			h.Advertise("a", "ipAddressPools: ["+pool+"]")
 			h.Echo("web", 3)
-			h.Service("web", f.option, harness.From(pool))
-			addrs := h.WaitAddresses("web", f.n)
+			h.Service("web", f.Option, harness.From(pool))
+			addrs := h.WaitAddresses("web", f.Addresses)
 			owner := h.WaitOwner("web")
 			for _, addr := range addrs {
 				h.AnsweredBy(owner, addr)
@@ -46,15 +35,15 @@ func TestReachableWithClusterPolicy(t *testing.T) {
 // With the Local policy only pods of the announcing node serve, and they see the
 // client's own address.
 func TestReachableWithLocalPolicy(t *testing.T) {
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families() {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			h := harness.New(t)
 			pool := h.Pool("p", "addresses: ["+h.Block(0).Range()+"], autoAssign: false")
 			h.Advertise("a", "ipAddressPools: ["+pool+"]")
 			h.Echo("web", 5)
-			h.Service("web", f.option, harness.Local, harness.From(pool))
-			addrs := h.WaitAddresses("web", f.n)
+			h.Service("web", f.Option, harness.Local, harness.From(pool))
+			addrs := h.WaitAddresses("web", f.Addresses)
 			owner := h.WaitOwner("web")
 			nodes := h.PodNodes("web")
 			for _, addr := range addrs {

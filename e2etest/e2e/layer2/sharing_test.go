@@ -12,8 +12,8 @@ import (
 // Two Services share an address; their pods run on different nodes. One node
 // announces both, and both are served.
 func TestSharedAddressHasOneOwner(t *testing.T) {
-	for _, f := range families[:2] {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range harness.Families()[:2] {
+		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			h := harness.New(t)
 			pool := h.Pool("p", "addresses: ["+h.Block(0).Range()+"], autoAssign: false")
@@ -23,9 +23,9 @@ func TestSharedAddressHasOneOwner(t *testing.T) {
 			for _, name := range []string{"first", "second"} {
 				h.Echo(name, 1, nodes[name])
 			}
-			h.Service("first", f.option, harness.From(pool), harness.Sharing("us"), harness.Ports("7001/TCP:9000"))
+			h.Service("first", f.Option, harness.From(pool), harness.Sharing("us"), harness.Ports("7001/TCP:9000"))
 			addr := h.WaitAddress("first")
-			h.Service("second", f.option, harness.At(addr), harness.Sharing("us"), harness.Ports("7002/TCP:9000"))
+			h.Service("second", f.Option, harness.At(addr), harness.Sharing("us"), harness.Ports("7002/TCP:9000"))
 			if second := h.WaitAddress("second"); second != addr {
 				t.Fatalf("service second has %s, want to share %s", second, addr)
 			}
