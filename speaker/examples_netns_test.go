@@ -89,14 +89,15 @@ func TestNetnsExamplesOfTheDocs(t *testing.T) {
 				for _, line := range want {
 					prefix := netip.MustParsePrefix(strings.Fields(line)[0])
 					var got string
-					deadline := time.Now().Add(15 * time.Second)
-					for got != line && time.Now().Before(deadline) {
+					t.Cleanup(func() {
+						if t.Failed() {
+							t.Logf("the router has\n  %s\nwant\n  %s\nsessions: %+v\nrouter:\n%s", got, line, n.report.sessions, r.Log())
+						}
+					})
+					netns.Wait(t, 15*time.Second, "route "+line, func() bool {
 						got = seen(t, r, kind, prefix)
-						time.Sleep(50 * time.Millisecond)
-					}
-					if got != line {
-						t.Errorf("the router has\n  %s\nwant\n  %s\nsessions: %+v\nrouter:\n%s", got, line, n.report.sessions, r.Log())
-					}
+						return got == line
+					})
 				}
 				for _, line := range lines(e.blocks["text bfd"]) {
 					netns.Wait(t, 15*time.Second, "BFD "+line, func() bool { return slices.Contains(n.watched(), line) })
